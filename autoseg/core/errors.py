@@ -1,0 +1,61 @@
+"""The errors autoseg raises. Each says what is wrong, with the numbers; where; and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AutosegError(Exception):
+    """The parent of every error that autoseg raises on purpose."""
+
+
+class DatasetError(AutosegError):
+    """A dataset, or one of its cases, cannot be used as it is."""
+
+
+class ImageError(AutosegError):
+    """A file or array cannot be understood as an image or a label map."""
+
+
+class PlanError(AutosegError):
+    """No plan can be made from these facts, or a given value breaks a rule."""
+
+
+class PreprocessingError(AutosegError):
+    """A case could not be brought onto the plan's grid."""
+
+
+class TrainingError(AutosegError):
+    """Training cannot start or cannot go on."""
+
+
+class ModelError(AutosegError):
+    """A trained model cannot be read, or does not fit what it is asked to do."""
+
+
+class PredictionError(AutosegError):
+    """An image cannot be predicted."""
+
+
+class EvaluationError(AutosegError):
+    """Predictions and references cannot be compared."""
+
+
+class StorageError(AutosegError):
+    """A file cannot be written or read back."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The sentence that helps after a misspelt name.
+
+    >>> did_you_mean("patchsize", ["patch_size", "batch_size"])
+    "Did you mean 'patch_size'?"
+    >>> did_you_mean("zzz", ["spacing", "batch_size"])
+    'Known: batch_size, spacing.'
+    """
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    if not close:
+        close = [candidate for candidate in known if candidate.endswith(f"/{name}")][:1]
+    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."

@@ -1,0 +1,23 @@
+"""Names of shapes, said once.
+
+Spacing, shape and voxel positions are always in the array's own axis order, ``(z, y, x)`` or ``(y, x)``;
+spacing is in millimetres, shape in voxels.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int
+
+PathLike: TypeAlias = str | Path
+Spacing: TypeAlias = tuple[float, ...]
+Shape: TypeAlias = tuple[int, ...]
+Axes: TypeAlias = tuple[int, ...]
+
+ImageArray: TypeAlias = Float32[np.ndarray, "channel *space"]
+ChannelArray: TypeAlias = Float32[np.ndarray, "*space"]
+LabelArray: TypeAlias = Int[np.ndarray, "*space"]
+Mask: TypeAlias = Bool[np.ndarray, "*space"]

@@ -1,0 +1,1 @@
+"""From files to facts: geometry, images, labels, datasets, checks and the fingerprint."""

@@ -1,0 +1,249 @@
+"""The fingerprint: the facts of a dataset that planning reads, kept case by case."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+
+from autoseg.core.errors import StorageError
+from autoseg.core.serialization import from_jsonable, read_json, write_json
+from autoseg.core.shown import Shown
+from autoseg.core.types import ImageArray, Mask, PathLike, Shape, Spacing
+from autoseg.data.checks import load_pair
+from autoseg.data.dataset import Case, Dataset
+from autoseg.data.geometry import Box
+from autoseg.data.images import Image, LabelMap
+from autoseg.data.labels import Labels
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SAMPLES = 10_000_000  # foreground voxels kept over all cases and a channel; beyond it a fixed random share of each
+BINS = 64
+PERCENTILES = (0.5, 50.0, 99.5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntensityFacts:
+    """The foreground intensities of one channel over all cases, each case weighing the same."""
+
+    mean: float
+    std: float
+    median: float
+    minimum: float
+    maximum: float
+    percentile_00_5: float
+    percentile_99_5: float
+    histogram: tuple[float, ...] = ()  # shares of the range from minimum to maximum, in equal bins
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseFacts:
+    """The facts of one case: three axes always, a 2D image has a slice axis of one voxel."""
+
+    name: str
+    shape: Shape
+    cropped_shape: Shape
+    spacing: Spacing
+    label_voxels: dict[int, int] = field(default_factory=dict, hash=False)
+    intensity_mean: tuple[float, ...] = ()  # of the foreground, one a channel
+    relative_size: float = 1.0  # voxels left after cropping to the nonzero region
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprint(Shown):
+    """Everything a plan is made from: shapes, spacings and intensities, and what channels and labels mean."""
+
+    dataset_name: str
+    channels: tuple[str, ...]
+    labels: Labels
+    cases: tuple[CaseFacts, ...]
+    intensities: tuple[IntensityFacts, ...]
+    file_ending: str = ".nii.gz"
+
+    @property
+    def spacings(self) -> np.ndarray:
+        """All spacings, shape (case, 3)."""
+        return np.array([case.spacing for case in self.cases])
+
+    @property
+    def shapes(self) -> np.ndarray:
+        """All shapes after cropping, shape (case, 3)."""
+        return np.array([case.cropped_shape for case in self.cases])
+
+    @property
+    def relative_size(self) -> float:
+        """Median share of voxels that cropping leaves."""
+        return float(np.median([case.relative_size for case in self.cases]))
+
+    def table(self) -> pd.DataFrame:
+        """One row a case."""
+        import pandas as pd
+
+        rows = [
+            {
+                "case": c.name,
+                "shape": c.shape,
+                "cropped_shape": c.cropped_shape,
+                "spacing": c.spacing,
+                **{self.labels.name_of(v): n for v, n in c.label_voxels.items()},
+            }
+            for c in self.cases
+        ]
+        return pd.DataFrame(rows).set_index("case")
+
+    def save(self, path: PathLike) -> Path:
+        """Write as JSON."""
+        return write_json(path, self)
+
+    @staticmethod
+    def load(path: PathLike) -> Fingerprint:
+        """Read what `save` wrote. Raises `StorageError` where it is damaged."""
+        loaded: Fingerprint = from_jsonable(Fingerprint, read_json(path))
+        if not loaded.cases:
+            raise StorageError(f"{path} is a fingerprint without cases.")
+        return loaded
+
+    def __repr__(self) -> str:
+        shape = "x".join(f"{v:g}" for v in np.median(self.shapes, axis=0))
+        spacing = "x".join(f"{v:.3g}" for v in np.median(self.spacings, axis=0))
+        return (
+            f"Fingerprint({self.dataset_name!r}: {len(self.cases)} cases)\n"
+            f"  median shape {shape} voxels, median spacing {spacing} mm\n"
+            f"  channels: {', '.join(self.channels)}; {len(self.labels.foreground)} foreground labels"
+        )
+
+
+def nonzero_mask(array: ImageArray) -> Mask:
+    """Voxels that are not zero in some channel, holes filled: nnU-Net's idea of where the patient is."""
+    return np.asarray(ndimage.binary_fill_holes((array != 0).any(axis=0)))
+
+
+def bounding_box(mask: Mask) -> Box:
+    """The tight box around a mask; the whole array where the mask is empty.
+
+    >>> bounding_box(np.array([[False, False, False], [False, True, True]]))
+    Box(start=(1, 1), stop=(2, 3))
+    """
+    start, stop = [], []
+    for axis in range(mask.ndim):
+        hit = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
+        start.append(int(hit[0]) if hit.size else 0)
+        stop.append(int(hit[-1]) + 1 if hit.size else mask.shape[axis])
+    return Box(tuple(start), tuple(stop))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Foreground:
+    """One channel's foreground of one case: exact moments, and the values that percentiles are read from."""
+
+    values: np.ndarray
+    mean: float
+    square: float
+    low: float
+    high: float
+
+
+def extract_fingerprint(
+    dataset: Dataset, *, folder: PathLike | None = None, show_progress: bool = True
+) -> Fingerprint:
+    """Read every training case once and collect the facts that planning needs.
+
+    With a `folder`, the result is kept there as ``fingerprint.json``. Raises `DatasetError` naming the case that
+    cannot be used. Source: Isensee et al. 2021, Methods, 'Dataset fingerprints'. Where nnU-Net draws voxels at random
+    with replacement, every foreground voxel counts here: the value its sampling scatters around.
+
+    >>> import autoseg
+    >>> autoseg.extract_fingerprint(autoseg.sample_dataset(), show_progress=False).cases[0].spacing
+    (1.0, 1.0, 1.0)
+    """
+    from tqdm.auto import tqdm
+
+    cases, foregrounds = [], []
+    room = SAMPLES // len(dataset)
+    for case in tqdm(dataset.training, desc="fingerprint", unit="case", disable=not show_progress, leave=False):
+        facts, foreground = _look_at(case, room)
+        cases.append(facts)
+        foregrounds.append(foreground)
+    fingerprint = Fingerprint(
+        dataset_name=dataset.name,
+        channels=dataset.channels,
+        labels=dataset.labels,
+        cases=tuple(cases),
+        intensities=tuple(_pool([f[c] for f in foregrounds if f]) for c in range(len(dataset.channels))),
+        file_ending="".join(dataset.training[0].image_paths[0].suffixes[-2:]),
+    )
+    if folder is not None:
+        fingerprint.save(Path(folder) / "fingerprint.json")
+    return fingerprint
+
+
+def _look_at(case: Case, room: int) -> tuple[CaseFacts, list[_Foreground]]:
+    image, label_map = load_pair(case)
+    grid = image.grid.as_3d()
+    box = bounding_box(nonzero_mask(image.array.reshape(-1, *grid.shape)))
+    values, counts = np.unique(label_map.array, return_counts=True)
+    foreground = _foreground(image, label_map, box, room)
+    facts = CaseFacts(
+        name=case.name,
+        shape=grid.shape,
+        cropped_shape=box.shape,
+        spacing=grid.spacing,
+        label_voxels={int(v): int(n) for v, n in zip(values, counts, strict=True) if v != 0},
+        intensity_mean=tuple(f.mean for f in foreground),
+        relative_size=float(np.prod(box.shape) / np.prod(grid.shape)),
+    )
+    return facts, foreground
+
+
+def _foreground(image: Image, label_map: LabelMap, box: Box, room: int) -> list[_Foreground]:
+    """The labelled voxels inside the box, channel by channel; nothing where no voxel is labelled."""
+    inside = label_map.array.reshape(image.grid.as_3d().shape)[box.slices] > 0
+    if not inside.any():
+        return []
+    channels = image.array.reshape(-1, *image.grid.as_3d().shape)
+    return [_moments(channel[box.slices][inside], room) for channel in channels]
+
+
+def _moments(values: np.ndarray, room: int) -> _Foreground:
+    exact = values.astype(np.float64)
+    kept = values if len(values) <= room else np.random.RandomState(1234).choice(values, room, replace=False)
+    return _Foreground(kept, float(exact.mean()), float((exact**2).mean()), float(exact.min()), float(exact.max()))
+
+
+def _pool(cases: Sequence[_Foreground]) -> IntensityFacts:
+    """One channel over all cases, each case with the same weight whatever its size."""
+    if not cases:  # no voxel of any case is labelled
+        return IntensityFacts(
+            mean=0.0, std=1.0, median=0.0, minimum=0.0, maximum=0.0, percentile_00_5=0.0, percentile_99_5=0.0
+        )
+    mean = float(np.mean([c.mean for c in cases]))
+    variance = float(np.mean([c.square for c in cases])) - mean**2
+    low, high = min(c.low for c in cases), max(c.high for c in cases)
+    values = np.concatenate([c.values for c in cases])
+    weights = np.concatenate([np.full(len(c.values), 1 / len(c.values)) for c in cases])
+    histogram, _ = np.histogram(values, bins=BINS, range=(low, max(high, low + 1e-6)), weights=weights / len(cases))
+    p_low, median, p_high = _weighted_percentiles(values, weights)
+    return IntensityFacts(
+        mean=mean,
+        std=max(variance, 0.0) ** 0.5,
+        median=median,
+        minimum=low,
+        maximum=high,
+        percentile_00_5=p_low,
+        percentile_99_5=p_high,
+        histogram=tuple(histogram.tolist()),
+    )
+
+
+def _weighted_percentiles(values: np.ndarray, weights: np.ndarray) -> list[float]:
+    """The values below which 0.5, 50 and 99.5 percent of the weight lies."""
+    order = np.argsort(values, kind="stable")
+    below = np.cumsum(weights[order])
+    positions = np.searchsorted(below, np.array(PERCENTILES) / 100 * below[-1])
+    return [float(v) for v in values[order][np.minimum(positions, len(values) - 1)]]

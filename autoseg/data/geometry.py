@@ -1,0 +1,142 @@
+"""Where voxels are: the grid of an image, boxes on it, and what crop, transpose and resample do to it.
+
+World coordinates are in millimetres and in SimpleITK's frame (x to the left, y to the back, z up).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from autoseg.core.errors import ImageError
+from autoseg.core.types import Axes, Shape, Spacing
+
+Matrix = tuple[tuple[float, ...], ...]
+PLANAR_SPACING = 999.0  # nnU-Net's mark for the slice axis of an image that has none
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A half-open box of voxels, ``start <= position < stop`` along each axis.
+
+    >>> Box((1, 0), (3, 5)).shape
+    (2, 5)
+    """
+
+    start: Shape
+    stop: Shape
+
+    @property
+    def shape(self) -> Shape:
+        """Voxels along each axis."""
+        return tuple(b - a for a, b in zip(self.start, self.stop, strict=True))
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """For indexing an array: ``array[(..., *box.slices)]``."""
+        return tuple(slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Shape, spacing, origin and direction of an image with two or three axes.
+
+    `direction` has one column an array axis: the world direction in which its index grows.
+
+    >>> grid = Grid.of((10, 20, 20), spacing=(3.0, 1.0, 1.0))
+    >>> grid.to_world((1, 0, 2))
+    array([2., 0., 3.])
+    """
+
+    shape: Shape
+    spacing: Spacing
+    origin: tuple[float, ...]
+    direction: Matrix
+
+    def __post_init__(self) -> None:
+        n = len(self.shape)
+        if n not in (2, 3):
+            raise ImageError(f"a grid has 2 or 3 axes, this one has {n}: shape {self.shape}.")
+        if len(self.spacing) != n:
+            raise ImageError(f"{n} axes need {n} spacings, got {len(self.spacing)}: {self.spacing}.")
+        if not all(np.isfinite(s) and s > 0 for s in self.spacing):
+            raise ImageError(
+                f"the spacing {self.spacing} has a value that is not a positive number of millimetres. "
+                "Correct the header, or give the spacing when you open the dataset."
+            )
+
+    @classmethod
+    def of(cls, shape: Sequence[int], spacing: Sequence[float] | None = None) -> Grid:
+        """An axis-aligned grid at the world's origin; spacing is 1 mm where none is given."""
+        n = len(shape)
+        spacing = tuple(float(s) for s in spacing) if spacing is not None else (1.0,) * n
+        direction = tuple(tuple(float(i == n - 1 - j) for j in range(n)) for i in range(n))
+        return cls(tuple(int(s) for s in shape), spacing, (0.0,) * n, direction)
+
+    @property
+    def dimensions(self) -> int:
+        """2 or 3."""
+        return len(self.shape)
+
+    @property
+    def extent(self) -> tuple[float, ...]:
+        """Length of each axis in mm."""
+        return tuple(n * s for n, s in zip(self.shape, self.spacing, strict=True))
+
+    @property
+    def orientation(self) -> str:
+        """The anatomical direction in which each array axis grows, as letters (``SPL`` for a usual axial MR)."""
+        if self.dimensions == 2:
+            return ""
+        letters = ("LR", "PA", "SI")  # growing and shrinking world axis
+        columns = np.asarray(self.direction).T
+        return "".join(letters[int(np.argmax(abs(c)))][int(c[np.argmax(abs(c))] < 0)] for c in columns)
+
+    def to_world(self, index: Sequence[float]) -> np.ndarray:
+        """The position in mm of a voxel index (array order); fractions are allowed."""
+        scaled = np.asarray(index, float) * np.asarray(self.spacing)
+        return np.asarray(self.origin) + np.asarray(self.direction) @ scaled
+
+    def to_index(self, point: Sequence[float]) -> np.ndarray:
+        """The fractional voxel index (array order) of a position in mm."""
+        offset = np.asarray(point, float) - np.asarray(self.origin)
+        return np.linalg.solve(np.asarray(self.direction), offset) / np.asarray(self.spacing)
+
+    def crop(self, box: Box) -> Grid:
+        """The grid of ``array[box.slices]``."""
+        return replace(self, shape=box.shape, origin=tuple(self.to_world(box.start).tolist()))
+
+    def transpose(self, axes: Axes) -> Grid:
+        """The grid of ``array.transpose(axes)``; voxels keep their place in the world."""
+        direction = tuple(tuple(row[a] for a in axes) for row in self.direction)
+        shape, spacing = (tuple(v[a] for a in axes) for v in (self.shape, self.spacing))
+        return Grid(tuple(int(s) for s in shape), spacing, self.origin, direction)
+
+    def resample(self, shape: Shape) -> Grid:
+        """The grid with another number of voxels over the same extent: edges stay, centres move."""
+        spacing = tuple(e / n for e, n in zip(self.extent, shape, strict=True))
+        first_centre = [(new - old) / (2 * old) for new, old in zip(spacing, self.spacing, strict=True)]
+        return replace(self, shape=tuple(shape), spacing=spacing, origin=tuple(self.to_world(first_centre).tolist()))
+
+    def as_3d(self) -> Grid:
+        """A 2D grid with a slice axis of one voxel in front, as nnU-Net stores it; a 3D grid as it is."""
+        if self.dimensions == 3:
+            return self
+        direction = ((0.0, *self.direction[0]), (0.0, *self.direction[1]), (1.0, 0.0, 0.0))
+        slice_spacing = PLANAR_SPACING * (1.0 if set(self.spacing) == {1.0} else max(self.spacing))
+        return Grid((1, *self.shape), (slice_spacing, *self.spacing), (*self.origin, 0.0), direction)
+
+    def difference(self, other: Grid) -> str:
+        """What differs from another grid beyond rounding, in words; empty if they agree.
+
+        Tolerances are nnU-Net's: numpy's `allclose`.
+        """
+        if self.shape != other.shape:
+            return f"shape {'x'.join(map(str, self.shape))} against {'x'.join(map(str, other.shape))}"
+        for name in ("spacing", "origin", "direction"):
+            mine, yours = (np.asarray(getattr(g, name)) for g in (self, other))
+            if not np.allclose(mine, yours, rtol=1e-5, atol=1e-3 if name == "origin" else 1e-5):
+                return f"{name} {np.round(mine, 4).tolist()} against {np.round(yours, 4).tolist()}"
+        return ""

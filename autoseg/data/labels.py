@@ -1,0 +1,140 @@
+"""What the integers of a label map mean: classes, overlapping regions, and the label that says "not annotated"."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from autoseg.core.errors import DatasetError
+from autoseg.core.shown import Shown
+
+Values = int | tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Labels(Shown):
+    """The labels of a dataset, in the order in which they were declared.
+
+    Args:
+        names: every label with its value, or with the values whose union it is (a region); without the ignore label.
+        region_order: the value to write for each region, in order; later ones are written over earlier ones.
+        ignore: the value that marks voxels nobody annotated.
+
+    >>> labels = Labels({"background": 0, "anterior": 1, "posterior": 2})
+    >>> labels.foreground, labels.outputs
+    ((1, 2), 3)
+    >>> tumour = Labels({"background": 0, "whole": (1, 2), "core": 2}, region_order=(1, 2))
+    >>> tumour.has_regions, tumour.outputs
+    (True, 2)
+    """
+
+    names: dict[str, Values] = field(hash=False)
+    region_order: tuple[int, ...] = ()
+    ignore: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.names.get("background") != 0:
+            raise DatasetError(
+                f"the labels {self.names} have no 'background' with value 0. "
+                'Add it: {"background": 0, ...}; if another label uses 0, give that one a new value.'
+            )
+        if self.ignore is not None and self.ignore != max(self.values) + 1:
+            raise DatasetError(
+                f"the ignore label is {self.ignore}, but it must be the highest value plus one, {max(self.values) + 1}."
+            )
+        if self.has_regions and len(self.region_order) != len(self.regions):
+            raise DatasetError(
+                f"{len(self.regions)} regions ({', '.join(self.regions)}) need as many entries in "
+                f"'regions_class_order', found {len(self.region_order)}: {list(self.region_order)}."
+            )
+
+    @property
+    def has_regions(self) -> bool:
+        """Whether some label is a union of several values; then each output is predicted on its own."""
+        return any(isinstance(v, tuple) and len(v) > 1 for v in self.names.values())
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """Every annotated integer, sorted, background included, the ignore label left out."""
+        return tuple(sorted({v for value in self.names.values() for v in _as_tuple(value)}))
+
+    @property
+    def foreground(self) -> tuple[int, ...]:
+        """Every annotated integer but the background."""
+        return tuple(v for v in self.values if v != 0)
+
+    @property
+    def regions(self) -> dict[str, tuple[int, ...]]:
+        """What is predicted and judged: name and values of each label or region but the background."""
+        return {n: _as_tuple(v) for n, v in self.names.items() if _as_tuple(v) != (0,)}
+
+    @property
+    def outputs(self) -> int:
+        """Channels of the network's output: one a value with background, or one a region."""
+        return len(self.regions) if self.has_regions else len(self.values)
+
+    @property
+    def declared(self) -> int:
+        """Entries of nnU-Net's ``labels``, background and ignore included: what its memory estimate counts."""
+        return len(self.names) + (self.ignore is not None)
+
+    @property
+    def permitted(self) -> tuple[int, ...]:
+        """Every integer that a label map may hold."""
+        return self.values if self.ignore is None else (*self.values, self.ignore)
+
+    def name_of(self, value: int) -> str:
+        """The name of a single value; ``"label 7"`` where only regions speak of it."""
+        if value == self.ignore:
+            return "ignore"
+        single = [n for n, v in self.names.items() if _as_tuple(v) == (value,)]
+        return single[0] if single else f"label {value}"
+
+    def __repr__(self) -> str:
+        inside = ", ".join(f"{v if isinstance(v, int) else list(v)} {n}" for n, v in self.names.items())
+        return f"Labels({inside}{'' if self.ignore is None else f', {self.ignore} ignore'})"
+
+
+def _as_tuple(value: Values) -> tuple[int, ...]:
+    return (value,) if isinstance(value, int) else tuple(value)
+
+
+def labels_from_json(declared: Mapping[str, Any], order: list[int] | None = None) -> Labels:
+    """Labels from ``dataset.json``: nnU-Net's ``{name: value}`` or the Decathlon's ``{"value": name}``.
+
+    Raises `DatasetError` for values that are not whole numbers, or no label at all.
+
+    >>> labels_from_json({"0": "background", "1": "liver"})
+    Labels(0 background, 1 liver)
+    """
+    if not declared:
+        raise DatasetError("'labels' in dataset.json is empty. Declare at least background and one label.")
+    if all(_is_whole(key) for key in declared):
+        declared = {("background" if int(key) == 0 else str(name)): int(key) for key, name in declared.items()}
+    names: dict[str, Values] = {}
+    for name, value in declared.items():
+        values = value if isinstance(value, list | tuple) else [value]
+        if not values or not all(_is_whole(v) for v in values):
+            raise DatasetError(
+                f"label {name!r} in dataset.json has the value {value!r}; it must be a whole number or a list of them."
+            )
+        names[str(name)] = int(values[0]) if len(values) == 1 else tuple(int(v) for v in values)
+    ignore = names.pop("ignore", None)
+    if isinstance(ignore, tuple):
+        raise DatasetError(f"the ignore label must be one whole number, not {list(ignore)}.")
+    return Labels(names, tuple(order or ()), ignore)
+
+
+def labels_to_json(labels: Labels) -> dict[str, Any]:
+    """nnU-Net's ``labels`` entry: ``{name: value}``, regions as lists, ``ignore`` last.
+
+    >>> labels_to_json(Labels({"background": 0, "liver": 1}, ignore=2))
+    {'background': 0, 'liver': 1, 'ignore': 2}
+    """
+    declared: dict[str, Any] = {n: v if isinstance(v, int) else list(v) for n, v in labels.names.items()}
+    return declared if labels.ignore is None else {**declared, "ignore": labels.ignore}
+
+
+def _is_whole(value: Any) -> bool:
+    return str(value).lstrip("-").isdigit() and not isinstance(value, bool)

@@ -1,0 +1,116 @@
+"""One configuration of a plan (2d, 3d_fullres, ...): everything that preprocessing and training read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from autoseg.core.errors import PlanError
+from autoseg.core.shown import Shown
+from autoseg.core.types import Axes, Shape, Spacing
+from autoseg.data.labels import Labels
+from autoseg.data.normalization import Normalization
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkSpec:
+    """A U-Net in numbers. Stage 0 is the full resolution; every tuple has one entry a stage.
+
+    `kind` is ``plain`` (nnU-Net's PlainConvUNet) or ``residual`` (ResidualEncoderUNet).
+    """
+
+    kind: Literal["plain", "residual"] = "plain"
+    in_channels: int
+    classes: int
+    features: tuple[int, ...]
+    kernel_sizes: tuple[Shape, ...]
+    strides: tuple[Shape, ...]
+    encoder_blocks: tuple[int, ...]
+    decoder_blocks: tuple[int, ...]  # one fewer: the bottleneck has no decoder
+
+    def __post_init__(self) -> None:
+        n = len(self.strides)
+        lengths = [len(v) for v in (self.features, self.kernel_sizes, self.encoder_blocks)] + [
+            len(self.decoder_blocks) + 1
+        ]
+        if set(lengths) != {n}:
+            raise PlanError(f"a network of {n} stages needs {n} entries of each setting, found {lengths}.")
+
+    @property
+    def dimensions(self) -> int:
+        """2 or 3."""
+        return len(self.strides[0])
+
+    @property
+    def stages(self) -> int:
+        """Resolutions, the bottleneck included."""
+        return len(self.strides)
+
+    @property
+    def divisor(self) -> Shape:
+        """What the patch must be a multiple of along each axis.
+
+        >>> NetworkSpec(in_channels=1, classes=2, features=(32, 64), kernel_sizes=((3, 3),) * 2,
+        ...             strides=((1, 1), (2, 2)), encoder_blocks=(2, 2), decoder_blocks=(2,)).divisor
+        (2, 2)
+        """
+        return tuple(int(d) for d in np.prod(np.array(self.strides), axis=0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resampling:
+    """How voxels are brought to the target spacing: spline orders, and when the coarse axis is treated apart."""
+
+    image_order: int = 3
+    label_order: int = 1
+    probability_order: int = 1
+    coarse_axis_order: int = 0
+    anisotropy: float = 3.0  # beyond this ratio of spacings the coarsest axis is resampled on its own
+    separate_axis: bool | None = None  # None: decided case by case
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AugmentationSettings:
+    """The geometry that augmentation depends on: what may be rotated and mirrored, and from how large a patch."""
+
+    rotation_degrees: float
+    dummy_2d: bool
+    mirror_axes: Axes
+    initial_patch_size: Shape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration(Shown):
+    """All values of one configuration; spacing and shapes are in the plan's axis order, two entries for ``2d``."""
+
+    name: str
+    dataset_name: str
+    channels: tuple[str, ...]
+    labels: Labels
+    axis_order: Axes
+    spacing: Spacing
+    median_shape: tuple[float, ...]
+    patch_size: Shape
+    batch_size: int
+    network: NetworkSpec
+    normalization: tuple[Normalization, ...]
+    mask_background: tuple[bool, ...]
+    resampling: Resampling
+    augmentation: AugmentationSettings
+    batch_dice: bool
+    previous_stage: str | None = None
+
+    @property
+    def dimensions(self) -> int:
+        """Axes of a patch: 2 or 3."""
+        return len(self.patch_size)
+
+    def __repr__(self) -> str:
+        patch, spacing = "x".join(map(str, self.patch_size)), "x".join(f"{s:.3g}" for s in self.spacing)
+        return (
+            f"Configuration({self.name!r} for {self.dataset_name!r})\n"
+            f"  patch {patch} at {spacing} mm, batch {self.batch_size}\n"
+            f"  {self.network.kind} U-Net, {self.network.stages} stages, features {self.network.features}"
+        )
