@@ -1,0 +1,32 @@
+"""Fixtures that every test file shares."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def _shared(name: str) -> Path:
+    folder = SHARED / name
+    if not folder.is_dir():
+        message = f"{folder} is missing: the real data and nnU-Net's numbers are kept beside the repository"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real datasets."""
+    return _shared("data")
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """What nnU-Net 2.8.1 computed: golden plans, folds, real plans."""
+    return _shared("reference")
