@@ -1,0 +1,266 @@
+"""nnU-Net's augmentation on whole batches: drawn first, then applied, one resampling for all that is spatial.
+
+Each transform draws which samples it touches and with what numbers, then works on those samples together. Blur and
+simulated low resolution are linear along each axis, so both are small matrices applied axis by axis.
+Ranges and probabilities: Isensee et al. 2021, Supplementary Note 4, with the values of nnU-Net 2.8.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from autoseg.planning.configuration import AugmentationSettings
+
+OUTSIDE = -1  # the label of voxels that are no part of the patient's image
+Batch = tuple[Tensor, Tensor]  # images (batch, channel, *space), label maps (batch, *space)
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Augmentation:
+    """How often and how strongly each transform is applied; the defaults are nnU-Net's."""
+
+    rotation: float = 0.2
+    scaling: float = 0.2
+    scale: Range = (0.7, 1.4)
+    noise: float = 0.1
+    blur: float = 0.2
+    brightness: float = 0.15
+    contrast: float = 0.15
+    low_resolution: float = 0.25
+    gamma_inverted: float = 0.1
+    gamma: float = 0.3
+    mirror: float = 0.5
+
+    def __call__(self, batch: Batch, settings: AugmentationSettings, patch: Sequence[int], random: Generator) -> Batch:
+        """Transform a batch cut at the initial patch size into one of the patch size.
+
+        `random` is a CPU generator: the same seed draws the same transforms on every device.
+        """
+        images, labels = self.spatial(batch, settings, patch, random)
+        images = self.intensity(images, settings, random)
+        return mirror((images, labels), settings.mirror_axes, self.mirror, random)
+
+    def spatial(self, batch: Batch, settings: AugmentationSettings, patch: Sequence[int], random: Generator) -> Batch:
+        """Rotate and scale some samples, cut the centre of the others."""
+        images, labels = batch
+        rotated, scaled = (chance(p, len(images), random) for p in (self.rotation, self.scaling))
+        touched = torch.nonzero(rotated | scaled).ravel()
+        angles = uniform((-1.0, 1.0), (len(images), 3), random) * math.radians(settings.rotation_degrees)
+        factors = uniform(self.scale, (len(images),), random)
+        angles, factors = angles * rotated[:, None], torch.where(scaled, factors, torch.ones(()))
+        result = centre(images, patch).clone(), centre(labels, patch).clone()
+        if len(touched):
+            matrices = affine(angles[touched], factors[touched], len(patch), in_plane=settings.dummy_2d)
+            where = touched.to(images.device)
+            moved = resample_affine((images[where], labels[where]), matrices.to(images.device), patch)
+            result[0][where], result[1][where] = moved
+        return result
+
+    def intensity(self, images: Tensor, settings: AugmentationSettings, random: Generator) -> Tensor:
+        """All that changes values and not places, in nnU-Net's order."""
+        first_axis = 1 if settings.dummy_2d else 0  # slices are never mixed where the stack is treated as 2D
+        steps: list[tuple[float, Callable[[Tensor, Generator], Tensor]]] = [
+            (self.noise, add_noise),
+            (self.blur, lambda x, r: blur(x, r, first_axis=first_axis)),
+            (self.brightness, multiply_brightness),
+            (self.contrast, change_contrast),
+            (self.low_resolution, lambda x, r: simulate_low_resolution(x, r, first_axis=first_axis)),
+            (self.gamma_inverted, lambda x, r: -change_gamma(-x, r)),
+            (self.gamma, change_gamma),
+        ]
+        for probability, transform in steps:
+            touched = torch.nonzero(chance(probability, len(images), random)).ravel().to(images.device)
+            if len(touched):
+                images[touched] = transform(images[touched], random)
+        return images
+
+
+def chance(probability: float, count: int, random: Generator) -> Tensor:
+    """For each of `count` samples, whether it is touched."""
+    return torch.rand(count, generator=random) < probability
+
+
+def uniform(between: Range, shape: Sequence[int], random: Generator) -> Tensor:
+    """Numbers drawn evenly between two limits."""
+    return between[0] + (between[1] - between[0]) * torch.rand(tuple(shape), generator=random)
+
+
+def around_one(between: Range, shape: Sequence[int], random: Generator) -> Tensor:
+    """Half of the draws from [low, 1], half from [1, high]: as often weaker as stronger."""
+    low, high = uniform((between[0], 1.0), shape, random), uniform((max(between[0], 1.0), between[1]), shape, random)
+    return torch.where(torch.rand(tuple(shape), generator=random) < 0.5, low, high)
+
+
+def centre(array: Tensor, patch: Sequence[int]) -> Tensor:
+    """The middle `patch` of the last axes, a view."""
+    for axis, size in zip(range(array.ndim - len(patch), array.ndim), patch, strict=True):
+        array = array.narrow(axis, (array.shape[axis] - size) // 2, size)
+    return array
+
+
+def affine(angles: Tensor, factors: Tensor, dimensions: int, *, in_plane: bool) -> Tensor:
+    """Matrices (batch, axis, axis) in array order that rotate about each axis and scale.
+
+    In 2D, and for stacks of slices (`in_plane`), only the last angle turns, and only within the slice.
+    """
+    if dimensions == 2 or in_plane:
+        plane = factors[:, None, None] * _turn(angles[:, -1])
+        if dimensions == 2:
+            return plane
+        matrices = torch.eye(3).repeat(len(angles), 1, 1)
+        matrices[:, 1:, 1:] = plane
+        return matrices
+    matrices = factors[:, None, None] * torch.eye(3).repeat(len(angles), 1, 1)
+    for axis in range(3):
+        turn = torch.eye(3).repeat(len(angles), 1, 1)
+        others = torch.tensor([a for a in range(3) if a != axis])
+        turn[:, others[:, None], others[None, :]] = _turn(angles[:, axis])
+        matrices = turn @ matrices
+    return matrices
+
+
+def _turn(angle: Tensor) -> Tensor:
+    cos, sin = angle.cos(), angle.sin()
+    return torch.stack((torch.stack((cos, -sin), -1), torch.stack((sin, cos), -1)), -2)
+
+
+def resample_affine(batch: Batch, matrices: Tensor, patch: Sequence[int]) -> Batch:
+    """Sample patches around the centre, turned and scaled: images linearly, label maps by the winning indicator."""
+    images, labels = batch
+    n, space = len(patch), images.shape[2:]
+    axes = [torch.arange(p, device=images.device) - (p - 1) / 2 for p in patch]
+    points = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(1, -1, n)
+    half = torch.tensor([s / 2 for s in space], device=images.device)
+    grid = ((points @ matrices.transpose(1, 2)) / half).flip(-1).reshape(len(images), *patch, n)
+    sampled = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    best = torch.zeros((len(labels), *patch), device=images.device)
+    outside = torch.ones_like(best)  # whatever share no label claims belongs to the outside
+    winner = torch.full_like(best, OUTSIDE, dtype=labels.dtype)
+    for value in labels.unique().tolist():  # one label after the other: memory stays small with many classes
+        if value == OUTSIDE:
+            continue
+        indicator = (labels == value)[:, None].to(images.dtype)
+        score = F.grid_sample(indicator, grid, mode="bilinear", padding_mode="zeros", align_corners=False)[:, 0]
+        outside -= score
+        winner = torch.where(score > best, torch.full_like(winner, value), winner)
+        best = torch.maximum(score, best)
+    return sampled, torch.where(outside > best, torch.full_like(winner, OUTSIDE), winner)
+
+
+def add_noise(images: Tensor, random: Generator) -> Tensor:
+    """Gaussian noise, one deviation from [0, 0.1] a sample."""
+    deviation = uniform((0.0, 0.1), (len(images),), random).to(images.device)
+    noise = torch.randn(images.shape, generator=random).to(images.device)
+    return images + noise * _per_sample(deviation, images)
+
+
+def multiply_brightness(images: Tensor, random: Generator) -> Tensor:
+    """Each channel times a factor around one, [0.75, 1.25]."""
+    factor = around_one((0.75, 1.25), images.shape[:2], random).to(images.device)
+    return images * _per_sample(factor, images)
+
+
+def change_contrast(images: Tensor, random: Generator) -> Tensor:
+    """Each channel stretched around its mean by [0.75, 1.25], within its old range."""
+    factor = around_one((0.75, 1.25), images.shape[:2], random).to(images.device)
+    axes = tuple(range(2, images.ndim))
+    mean, low, high = images.mean(axes, keepdim=True), images.amin(axes, keepdim=True), images.amax(axes, keepdim=True)
+    return ((images - mean) * _per_sample(factor, images) + mean).clamp(low, high)
+
+
+def change_gamma(images: Tensor, random: Generator) -> Tensor:
+    """Each channel raised to a power around one, [0.7, 1.5], with its old mean and deviation."""
+    power = around_one((0.7, 1.5), images.shape[:2], random).to(images.device)
+    axes = tuple(range(2, images.ndim))
+    low, high = images.amin(axes, keepdim=True), images.amax(axes, keepdim=True)
+    extent = (high - low).clamp_min(1e-7)
+    curved = ((images - low) / extent).pow(_per_sample(power, images)) * extent + low
+    old_mean, old_std = images.mean(axes, keepdim=True), images.std(axes, keepdim=True)
+    mean, std = curved.mean(axes, keepdim=True), curved.std(axes, keepdim=True)
+    return (curved - mean) / std.clamp_min(1e-7) * old_std + old_mean
+
+
+def blur(images: Tensor, random: Generator, *, first_axis: int = 0) -> Tensor:
+    """Gaussian blur of half of the channels, with a deviation of [0.5, 1] voxels drawn for each axis."""
+    touched = chance(0.5, images.shape[0] * images.shape[1], random).reshape(images.shape[:2])
+    sigma = uniform((0.5, 1.0), (*images.shape[:2], images.ndim - 2), random)
+    matrices = [
+        _where(touched, _blur_matrix(sigma[..., axis], size))
+        for axis, size in enumerate(images.shape[2:])
+        if axis >= first_axis
+    ]
+    return apply_along_axes(images, [m.to(images.device) for m in matrices])
+
+
+def simulate_low_resolution(images: Tensor, random: Generator, *, first_axis: int = 0) -> Tensor:
+    """Half of the channels brought to [0.5, 1] of their size by nearest neighbour and back linearly."""
+    touched = chance(0.5, images.shape[0] * images.shape[1], random).reshape(images.shape[:2])
+    scale = uniform((0.5, 1.0), images.shape[:2], random)
+    matrices = [
+        _where(touched, _low_resolution_matrix(scale, size)) for size in images.shape[2 + first_axis :]
+    ]
+    return apply_along_axes(images, [m.to(images.device) for m in matrices])
+
+
+def apply_along_axes(images: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+    """Apply a matrix (batch, channel, new, old) of its own to each sample and channel along each of the last axes."""
+    for axis, matrix in zip(range(images.ndim - len(matrices), images.ndim), matrices, strict=True):
+        moved = images.movedim(axis, 2)
+        images = (matrix @ moved.flatten(3)).reshape(moved.shape).movedim(2, axis)
+    return images
+
+
+def _where(touched: Tensor, matrices: Tensor) -> Tensor:
+    """Identity for the channels that are left alone."""
+    return torch.where(touched[..., None, None], matrices, torch.eye(matrices.shape[-1]))
+
+
+def _blur_matrix(sigma: Tensor, size: int) -> Tensor:
+    """Rows of a Gaussian cut at nnU-Net's kernel length, edges reflected; shape (*sigma, size, size)."""
+    radius = (((6 * sigma + 0.5) - 1) / 2).round().clamp(1, 3)[..., None]
+    offsets = torch.arange(-3, 4)
+    weights = torch.exp(-0.5 * (offsets / sigma[..., None]) ** 2) * (offsets.abs() <= radius)
+    weights = weights / weights.sum(-1, keepdim=True)
+    source = torch.arange(size)[:, None] + offsets
+    source = source.abs()
+    source = torch.where(source > size - 1, 2 * (size - 1) - source, source).clamp(0, size - 1)
+    matrix = torch.zeros(*sigma.shape, size, size)
+    return matrix.scatter_add_(
+        -1, source.expand(*sigma.shape, size, 7), weights[..., None, :].expand(*sigma.shape, size, 7)
+    )
+
+
+def _low_resolution_matrix(scale: Tensor, size: int) -> Tensor:
+    """Down by nearest neighbour and up linearly, as one matrix; shape (*scale, size, size)."""
+    small = (scale * size).round().clamp(1, size)[..., None]
+    position = ((torch.arange(size) + 0.5) * small / size - 0.5).clamp_min(0)
+    lower = position.floor().clamp_max(small - 1)
+    upper = (lower + 1).clamp_max(small - 1)
+    share = position - lower
+    matrix = torch.zeros(*scale.shape, size, size)
+    for index, weight in ((lower, 1 - share), (upper, share)):
+        nearest = ((index + 0.5) * size / small).floor().long().clamp(0, size - 1)
+        matrix.scatter_add_(-1, nearest[..., None], weight[..., None])
+    return matrix
+
+
+def mirror(batch: Batch, axes: Sequence[int], probability: float, random: Generator) -> Batch:
+    """Flip each allowed axis of each sample with a probability, image and label map together."""
+    images, labels = batch
+    for axis in axes:
+        flipped = torch.nonzero(chance(probability, len(images), random)).ravel().to(images.device)
+        if len(flipped):
+            images[flipped] = images[flipped].flip(axis + 2)
+            labels[flipped] = labels[flipped].flip(axis + 1)
+    return images, labels
+
+
+def _per_sample(values: Tensor, images: Tensor) -> Tensor:
+    return values.reshape(*values.shape, *(1,) * (images.ndim - values.ndim))

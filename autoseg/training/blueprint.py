@@ -1,0 +1,160 @@
+"""The blueprint: everything about training that does not depend on the dataset, as one object to look at and change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from torch import nn
+
+from autoseg.core.decisions import Decision, Trace
+from autoseg.core.errors import TrainingError
+from autoseg.core.shown import Shown
+from autoseg.planning.configuration import NetworkSpec
+from autoseg.training.augmentation import Augmentation
+from autoseg.training.compute import Precision
+from autoseg.training.losses import Loss
+from autoseg.training.patches import Sampler
+
+PAPER = "Isensee et al. 2021, Methods, 'Blueprint parameters'"
+Network = Callable[[NetworkSpec], nn.Module]
+Schedule = Literal["polynomial", "one_cycle"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blueprint(Shown):
+    """The fixed parameters of training. Start from `Blueprint.nnunet()` or `Blueprint.quick(minutes=...)`.
+
+    Training ends after `epochs`, or with `minutes` when that time is over; the learning rate follows whichever is set.
+    None means: what the plan says. `network`, `loss`, `sampler` take callables of your own.
+    """
+
+    name: str = "own"
+    epochs: int | None = None
+    minutes: float | None = None
+    iterations_per_epoch: int = 250
+    validation_iterations: int = 50
+    batch_size: int | None = None
+    base_features: int | None = None
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = 1e-2
+    schedule: Schedule = "polynomial"
+    momentum: float = 0.99
+    weight_decay: float = 3e-5
+    gradient_clip: float = 12.0
+    weight_averaging: float = 0.0
+    deep_supervision: bool = True
+    foreground_fraction: float = 0.33
+    mirroring: bool = True
+    augmentation: Augmentation | None = Augmentation()
+    network: Network | None = None
+    loss: Loss | None = None
+    sampler: Sampler | None = None
+    precision: Precision = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.epochs is None) == (self.minutes is None):
+            raise TrainingError(
+                f"a blueprint needs either epochs or minutes, got epochs={self.epochs} and minutes={self.minutes}. "
+                "Write Blueprint.quick(minutes=5), or blueprint.changed(epochs=100, minutes=None)."
+            )
+        for name in ("epochs", "minutes", "iterations_per_epoch", "batch_size", "base_features", "learning_rate"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise TrainingError(f"the blueprint's {name} is {value}; it must be more than 0.")
+
+    @classmethod
+    def nnunet(cls, *, epochs: int = 1000) -> Blueprint:
+        """The published recipe: 1000 epochs of 250 iterations, days on a GPU, months on a laptop.
+
+        >>> Blueprint.nnunet().momentum
+        0.99
+        """
+        return cls(name="nnunet", epochs=epochs)
+
+    @classmethod
+    def quick(cls, *, minutes: float, seed: int = 0, **changes: Any) -> Blueprint:
+        """The best model we know how to train in minutes; what differs from the published recipe is in `.trace`.
+
+        >>> Blueprint.quick(minutes=5).optimizer
+        'adamw'
+        """
+        return cls(minutes=minutes, seed=seed, **{**QUICK, **changes})
+
+    def changed(self, **changes: Any) -> Blueprint:
+        """A copy with other values."""
+        return replace(self, **changes)
+
+    @property
+    def trace(self) -> Trace:
+        """Each value with its reason: the published one, or why this one differs."""
+        published = type(self).nnunet()
+        decisions = []
+        for name, why in REASONS.items():
+            value = getattr(self, name)
+            same = value == getattr(published, name)
+            reason = why if same else DIFFERENT.get(name, "chosen by you")
+            kind: Literal["fixed", "given"] = "fixed" if same or self.name == "quick" else "given"
+            decisions.append(Decision(name=name, value=value, kind=kind, reason=reason, source=PAPER if same else ""))
+        return Trace(tuple(decisions))
+
+    def __repr__(self) -> str:
+        length = f"{self.epochs} epochs" if self.epochs else f"{self.minutes:g} minutes"
+        return (
+            f"Blueprint({self.name!r}: {length})\n"
+            f"  {self.optimizer}, learning rate {self.learning_rate:g}, {self.schedule} schedule"
+        )
+
+
+QUICK: dict[str, Any] = {
+    "name": "quick",
+    "iterations_per_epoch": 40,
+    "validation_iterations": 4,
+    "batch_size": 4,
+    "base_features": 16,
+    "optimizer": "adamw",
+    "learning_rate": 3e-3,
+    "schedule": "one_cycle",
+    "momentum": 0.9,
+    "weight_decay": 1e-2,
+    "weight_averaging": 0.98,
+    "deep_supervision": False,
+    "mirroring": False,
+}
+
+REASONS = {
+    "epochs": "long enough for every dataset of the paper to converge",
+    "minutes": "the published recipe counts epochs, not time",
+    "iterations_per_epoch": "an epoch is a fixed number of batches, not a pass over the data, so that datasets compare",
+    "batch_size": "what the plan found to fit in memory",
+    "base_features": "the width the plan's memory estimate counts with",
+    "optimizer": "stochastic gradient descent with Nesterov momentum",
+    "learning_rate": "0.01 at the start",
+    "schedule": "(1 - progress)^0.9, down to zero",
+    "momentum": "0.99, so that the small batches of large patches average out",
+    "weight_decay": "3e-5 on all weights",
+    "gradient_clip": "global norm at most 12",
+    "weight_averaging": "the last weights are used as they are",
+    "deep_supervision": "a loss at every resolution but the two coarsest brings gradients deep into the network",
+    "foreground_fraction": "a third of the patches must hold a random foreground label, so that rare ones are seen",
+    "mirroring": "all axes, in training and in prediction",
+    "precision": "whatever the device is fast in",
+}
+
+DIFFERENT = {
+    "epochs": "time is what is given",
+    "minutes": "the budget you gave; the learning rate reaches zero at its end",
+    "iterations_per_epoch": "shorter epochs, so that the curve says something within minutes",
+    "batch_size": "more steps count for more than larger batches when time is short",
+    "base_features": "half the width makes a step three times faster; in minutes, steps win over width",
+    "optimizer": "AdamW needs no warm-up of its momentum and finds a good region in far fewer steps",
+    "learning_rate": "as high as AdamW stays stable with instance normalization",
+    "schedule": "a short warm-up, then down to zero as the time runs out",
+    "momentum": "AdamW's usual value; 0.99 would need hundreds of steps to fill",
+    "weight_decay": "decoupled weight decay is scaled by the learning rate, so its number is larger",
+    "weight_averaging": "a running mean of the weights: free, and steadier than the last step",
+    "deep_supervision": "it costs time in every step and gains little in short runs",
+    "mirroring": "mirrored anatomy is another thing to learn, which does not pay in minutes; prediction is 8 times faster",
+}

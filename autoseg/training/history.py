@@ -1,0 +1,83 @@
+"""What happened during training, epoch by epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from autoseg.core.shown import Shown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochRecord:
+    """One epoch. `seconds` counts from the start of training, pauses between runs left out.
+
+    `pseudo_dice` has one value a label or region: the Dice over validation patches as if they were one image; NaN
+    where no patch held that label.
+    """
+
+    number: int
+    iterations: int
+    seconds: float
+    training_loss: float
+    validation_loss: float
+    pseudo_dice: tuple[float, ...]
+    learning_rate: float
+    timings: dict[str, float]  # seconds of this epoch spent on: patches, augmentation, forward, backward, validation
+
+    @property
+    def mean_pseudo_dice(self) -> float:
+        """Mean over the labels that were seen; NaN where none was."""
+        seen = [d for d in self.pseudo_dice if not np.isnan(d)]
+        return float(np.mean(seen)) if seen else float("nan")
+
+    def __repr__(self) -> str:
+        return (
+            f"epoch {self.number}: loss {self.training_loss:.3f}, validation {self.validation_loss:.3f}, "
+            f"pseudo Dice {self.mean_pseudo_dice:.3f}, {self.seconds:.0f} s"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class History(Shown):
+    """All epochs so far, and the names of what the pseudo Dice is given for."""
+
+    epochs: tuple[EpochRecord, ...]
+    labels: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.epochs)
+
+    @property
+    def best(self) -> EpochRecord | None:
+        """The epoch with the highest mean pseudo Dice."""
+        seen = [e for e in self.epochs if not np.isnan(e.mean_pseudo_dice)]
+        return max(seen, key=lambda e: e.mean_pseudo_dice) if seen else None
+
+    def table(self) -> pd.DataFrame:
+        """One row an epoch."""
+        import pandas as pd
+
+        rows = [
+            {
+                "epoch": e.number,
+                "seconds": e.seconds,
+                "training_loss": e.training_loss,
+                "validation_loss": e.validation_loss,
+                "learning_rate": e.learning_rate,
+                **{f"pseudo_dice {name}": d for name, d in zip(self.labels, e.pseudo_dice, strict=True)},
+            }
+            for e in self.epochs
+        ]
+        return pd.DataFrame(rows)
+
+    def __repr__(self) -> str:
+        if not self.epochs:
+            return "History(no epoch yet)"
+        last = self.epochs[-1]
+        return f"History({len(self)} epochs, {last.seconds:.0f} s)\n  {last!r}"

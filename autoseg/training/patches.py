@@ -1,0 +1,128 @@
+"""Which patches a batch is made of: drawn first (cases and places), then cut.
+
+Source: Isensee et al. 2021, Methods, 'Training' (foreground oversampling); position rules as in nnU-Net 2.8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from autoseg.core.types import Shape
+from autoseg.training.augmentation import OUTSIDE, Batch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Volume:
+    """A prepared case in memory: image (channel, z, y, x), label map (z, y, x), and where each label can be found."""
+
+    image: Tensor
+    label: Tensor
+    locations: Mapping[str, np.ndarray]  # voxel positions (n, 3) by label or region name
+
+
+@dataclass(frozen=True, slots=True)
+class PatchLocation:
+    """One patch of a batch: the case, and its lower corner, which may lie outside of the image."""
+
+    case: str
+    corner: Shape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatchRequest:
+    """What kind of patches to draw: the size to cut, the network's own size, and the share with forced foreground."""
+
+    cut_size: Shape
+    patch_size: Shape
+    batch_size: int
+    foreground_fraction: float
+
+    @property
+    def sizes(self) -> tuple[Shape, Shape]:
+        """Both sizes with three axes; a 2D patch is one slice thick."""
+        lead = (1,) * (3 - len(self.patch_size))
+        return (*lead, *self.cut_size), (*lead, *self.patch_size)
+
+    def forced(self) -> list[bool]:
+        """Which patches of a batch must hold foreground: the last third, rounded as nnU-Net rounds.
+
+        >>> PatchRequest(cut_size=(8, 8), patch_size=(8, 8), batch_size=2, foreground_fraction=0.33).forced()
+        [False, True]
+        """
+        first = round(self.batch_size * (1 - self.foreground_fraction))
+        return [j >= first for j in range(self.batch_size)]
+
+
+Sampler = Callable[[Mapping[str, Volume], PatchRequest, Generator], list[PatchLocation]]
+ANNOTATED = "annotated"  # the key of voxels that are not covered by the ignore label
+
+
+def draw_patches(volumes: Mapping[str, Volume], request: PatchRequest, random: Generator) -> list[PatchLocation]:
+    """Cases evenly with replacement; places anywhere, or around a voxel of a label drawn evenly."""
+    names = list(volumes)
+    chosen = [names[i] for i in torch.randint(len(names), (request.batch_size,), generator=random).tolist()]
+    return [
+        PatchLocation(name, _corner(volumes[name], request, random, forced=forced))
+        for name, forced in zip(chosen, request.forced(), strict=True)
+    ]
+
+
+def _corner(volume: Volume, request: PatchRequest, random: Generator, *, forced: bool) -> Shape:
+    cut, patch = request.sizes
+    bounds = [_bounds(size, c, p) for size, c, p in zip(volume.label.shape, cut, patch, strict=True)]
+    voxel = _anchor(volume, random, forced=forced)
+    if len(request.patch_size) == 2:
+        depth = volume.label.shape[0]
+        slice_index = int(voxel[0]) if voxel is not None else _integer(0, depth - 1, random)
+        bounds[0] = (slice_index, slice_index)
+    if voxel is None:
+        return tuple(_integer(low, high, random) for low, high in bounds)
+    return tuple(max(low, int(v) - c // 2) for (low, _), v, c in zip(bounds, voxel, cut, strict=True))
+
+
+def _bounds(size: int, cut: int, patch: int) -> tuple[int, int]:
+    """Lowest and highest corner along one axis: the patch may reach out of the image by what rotation needs."""
+    pad = max(cut - patch, cut - size)
+    return (-pad) // 2, size + pad // 2 + pad % 2 - cut
+
+
+def _anchor(volume: Volume, random: Generator, *, forced: bool) -> np.ndarray | None:
+    """The voxel a patch must hold, or None for a random place."""
+    found = {name: places for name, places in volume.locations.items() if len(places)}
+    annotated = found.pop(ANNOTATED, None)
+    if forced and found:
+        places = found[list(found)[_integer(0, len(found) - 1, random)]]
+    elif annotated is not None:
+        places = annotated
+    else:
+        return None
+    return np.asarray(places[_integer(0, len(places) - 1, random)])
+
+
+def _integer(low: int, high: int, random: Generator) -> int:
+    return int(torch.randint(low, high + 1, (), generator=random)) if high > low else low
+
+
+def cut_patches(volumes: Mapping[str, Volume], locations: Sequence[PatchLocation], request: PatchRequest) -> Batch:
+    """The patches as one batch; outside of the image intensities are 0 and labels `OUTSIDE`."""
+    cut, _ = request.sizes
+    first = volumes[locations[0].case]
+    images = first.image.new_zeros((len(locations), len(first.image), *cut))
+    labels = torch.full((len(locations), *cut), OUTSIDE, dtype=first.label.dtype)
+    for i, location in enumerate(locations):
+        volume = volumes[location.case]
+        inside = [
+            (max(c, 0), min(c + n, size)) for c, n, size in zip(location.corner, cut, volume.label.shape, strict=True)
+        ]
+        source = tuple(slice(a, b) for a, b in inside)
+        target = tuple(slice(a - c, b - c) for (a, b), c in zip(inside, location.corner, strict=True))
+        images[(i, slice(None), *target)] = volume.image[(slice(None), *source)]
+        labels[(i, *target)] = volume.label[source]
+    if len(request.patch_size) == 2:
+        return images.squeeze(2), labels.squeeze(1)
+    return images, labels
