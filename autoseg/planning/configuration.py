@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -79,6 +79,10 @@ class AugmentationSettings:
     dummy_2d: bool
     mirror_axes: Axes
     initial_patch_size: Shape
+
+    def without_mirroring(self) -> AugmentationSettings:
+        """The same geometry with no axis mirrored."""
+        return replace(self, mirror_axes=())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from autoseg.core.errors import ModelError, StorageError
-from autoseg.core.serialization import Components, atomic_path, from_jsonable, to_jsonable, write_json
+from autoseg.core.serialization import (
+    Components,
+    atomic_path,
+    component_name,
+    from_jsonable,
+    to_jsonable,
+    write_json,
+)
 from autoseg.core.shown import Shown
 from autoseg.core.types import Axes, PathLike
 from autoseg.data.labels import Labels
@@ -124,9 +131,10 @@ def read_tensors(path: PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise StorageError(f"{path} cannot be read: {error}. It may be damaged or cut short.") from error
 
 
-def count_parameters(network: nn.Module) -> int:
-    """Trainable weights of a network."""
-    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+def own_components(configuration: Configuration, blueprint: Blueprint) -> dict[str, Callable[..., Any]]:
+    """The callables of the user's own that a run uses, by the name under which a file refers to them."""
+    parts = (blueprint.network, blueprint.loss, blueprint.sampler, *configuration.normalization)
+    return {component_name(part): part for part in parts if part is not None and not is_dataclass(part)}
 
 
 def as_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

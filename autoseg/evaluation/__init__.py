@@ -1,0 +1,1 @@
+"""How good predictions are: overlaps, scores and what they say."""

@@ -1,0 +1,149 @@
+"""Scores of predictions against the reference label maps, case by case and label by label."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from autoseg.core.errors import EvaluationError
+from autoseg.core.serialization import write_text
+from autoseg.core.shown import Shown
+from autoseg.core.types import PathLike
+from autoseg.data.dataset import Dataset
+from autoseg.data.images import LabelMap
+from autoseg.evaluation.metrics import Overlap, overlap
+from autoseg.prediction.inference import Prediction
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One case and one label or region."""
+
+    case: str
+    label: str
+    overlap: Overlap
+
+    @property
+    def dice(self) -> float:
+        """NaN where the label is in neither the prediction nor the reference."""
+        return self.overlap.dice
+
+    @property
+    def iou(self) -> float:
+        """NaN where the label is in neither the prediction nor the reference."""
+        return self.overlap.iou
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation(Shown):
+    """All scores, with the predictions they are of.
+
+    A case in which a label is neither present nor predicted does not count for it; present or predicted alone is 0.
+    """
+
+    scores: tuple[Score, ...]
+    predictions: tuple[Prediction, ...] = ()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels or regions, in the order of the dataset."""
+        return tuple(dict.fromkeys(s.label for s in self.scores))
+
+    @property
+    def cases(self) -> tuple[str, ...]:
+        """Evaluated cases, in order."""
+        return tuple(dict.fromkeys(s.case for s in self.scores))
+
+    @property
+    def by_label(self) -> dict[str, float]:
+        """Mean Dice of each label over the cases that have it."""
+        return {name: _mean(s.dice for s in self.scores if s.label == name) for name in self.labels}
+
+    @property
+    def by_case(self) -> dict[str, float]:
+        """Mean Dice of each case over its labels."""
+        return {name: _mean(s.dice for s in self.scores if s.case == name) for name in self.cases}
+
+    @property
+    def mean(self) -> float:
+        """Mean foreground Dice: the mean over labels of their means over cases, as nnU-Net reports it.
+
+        A label that no case has is left out, where nnU-Net would return NaN.
+        """
+        return _mean(self.by_label.values())
+
+    def worst(self, count: int = 5) -> tuple[str, ...]:
+        """Names of the cases with the lowest mean Dice, the worst first."""
+        known = {name: value for name, value in self.by_case.items() if not np.isnan(value)}
+        return tuple(sorted(known, key=lambda name: known[name])[:count])
+
+    def table(self) -> pd.DataFrame:
+        """One row a case and label: Dice, IoU, and the voxel counts they are made of."""
+        import pandas as pd
+
+        rows = [
+            {
+                "case": s.case,
+                "label": s.label,
+                "dice": s.dice,
+                "iou": s.iou,
+                "predicted_voxels": s.overlap.predicted,
+                "reference_voxels": s.overlap.present,
+                "true_positive": s.overlap.true_positive,
+                "false_positive": s.overlap.false_positive,
+                "false_negative": s.overlap.false_negative,
+            }
+            for s in self.scores
+        ]
+        return pd.DataFrame(rows)
+
+    def to_csv(self, path: PathLike) -> Path:
+        """Write the table in one step."""
+        return write_text(path, self.table().to_csv(index=False))
+
+    def __repr__(self) -> str:
+        means = ", ".join(f"{name} {value:.3f}" for name, value in self.by_label.items())
+        worst = ", ".join(f"{name} {self.by_case[name]:.3f}" for name in self.worst(3))
+        return f"Evaluation({len(self.cases)} cases, mean Dice {self.mean:.4f})\n  {means}\n  worst: {worst}"
+
+
+def evaluate(predictions: Iterable[Prediction], dataset: Dataset) -> Evaluation:
+    """Compare predictions with the dataset's reference label maps, on the scan's own grid.
+
+    Raises `EvaluationError` for a prediction on another grid, `DatasetError` for a case without reference.
+    """
+    kept = tuple(predictions)
+    if not kept:
+        raise EvaluationError("there are no predictions to evaluate.")
+    scores = []
+    for prediction in kept:
+        reference = dataset[prediction.case.name].label()
+        scores.extend(score_case(prediction.case.name, prediction.label_map, reference))
+    return Evaluation(tuple(scores), kept)
+
+
+def score_case(name: str, predicted: LabelMap, reference: LabelMap) -> list[Score]:
+    """The overlap of each label or region of one case; voxels with the ignore label do not count."""
+    if predicted.array.shape != reference.array.shape:
+        raise EvaluationError(
+            f"case {name!r}: the prediction is {'x'.join(map(str, predicted.array.shape))} voxels but the reference "
+            f"{'x'.join(map(str, reference.array.shape))}. Predict on the image that belongs to this reference."
+        )
+    labels = reference.labels
+    annotated = None if labels.ignore is None else reference.array != labels.ignore
+    return [
+        Score(name, label, overlap(np.isin(predicted.array, values), np.isin(reference.array, values), annotated))
+        for label, values in labels.regions.items()
+    ]
+
+
+def _mean(values: Iterable[float]) -> float:
+    known = [v for v in values if not np.isnan(v)]
+    return float(np.mean(known)) if known else float("nan")

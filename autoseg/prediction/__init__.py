@@ -1,0 +1,1 @@
+"""From a trained model to a label map on the scan's own grid."""

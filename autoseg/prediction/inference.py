@@ -1,0 +1,222 @@
+"""Predicting cases: preprocess, slide the window, and bring the result back to the scan."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+import torch
+from torch import nn
+
+from autoseg.core.errors import ImageError, PredictionError
+from autoseg.core.serialization import digest, read_json, write_json
+from autoseg.core.shown import Shown
+from autoseg.core.types import ImageArray, PathLike
+from autoseg.data.checks import load_image
+from autoseg.data.dataset import Case, Dataset
+from autoseg.data.images import SUFFIXES, LabelMap, read_label_map, suffix_of, write_label_map
+from autoseg.prediction.sliding_window import Window, predict_logits
+from autoseg.preprocessing.cases import label_map_of, preprocess_case, restore_logits, restore_probabilities
+from autoseg.training.compute import Compute, choose_compute
+from autoseg.training.model import TrainedModel
+
+KEY_FILE = "predictions.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prediction(Shown):
+    """The label map that models give one case, on the case's own grid.
+
+    `probabilities`, where asked for, are (output, z, y, x) on the same grid.
+    """
+
+    case: Case
+    label_map: LabelMap
+    probabilities: ImageArray | None = None
+    seconds: float = 0.0
+
+    def __repr__(self) -> str:
+        counts = {self.label_map.labels.name_of(v): int((self.label_map.array == v).sum()) for v in self._values}
+        return f"Prediction({self.case.name!r}: " + ", ".join(f"{n} {c} voxels" for n, c in counts.items()) + ")"
+
+    @property
+    def _values(self) -> tuple[int, ...]:
+        return self.label_map.labels.foreground
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions(Shown, Sequence[Prediction]):
+    """Predictions of several cases, in order; ``predictions["name"]`` finds one."""
+
+    items: tuple[Prediction, ...]
+
+    @overload
+    def __getitem__(self, index: int | str) -> Prediction: ...
+    @overload
+    def __getitem__(self, index: slice) -> Predictions: ...
+    def __getitem__(self, index: int | str | slice) -> Prediction | Predictions:
+        if isinstance(index, slice):
+            return Predictions(self.items[index])
+        if isinstance(index, int):
+            return self.items[index]
+        for item in self.items:
+            if item.case.name == index:
+                return item
+        raise PredictionError(f"no prediction of a case {index!r}; there are {len(self.items)} others.")
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[Prediction]:
+        return iter(self.items)
+
+    def __repr__(self) -> str:
+        return f"Predictions({len(self)} cases, {sum(p.seconds for p in self.items):.1f} s)"
+
+
+def predict(
+    models: TrainedModel | Sequence[TrainedModel],
+    what: Case | Sequence[Case] | Dataset,
+    *,
+    folder: PathLike | None = None,
+    window: Window | None = None,
+    probabilities: bool = False,
+    device: str | torch.device | None = None,
+    show_progress: bool = True,
+) -> Predictions:
+    """Segment cases with one model, or with the mean of several (folds).
+
+    Args:
+        models: models of one configuration; their logits are averaged.
+        what: a case, several, or a dataset, whose test cases are then predicted.
+        folder: label maps are written there as soon as they are made; the same call again computes only what is
+            missing.
+        window: tile size, overlap and mirroring; the plan's patch with half overlap and the axes the models were
+            trained to mirror where none is given.
+        probabilities: keep them with each prediction.
+
+    Raises `PredictionError` where models do not belong together or there is nothing to predict, `DatasetError` for an
+    image that cannot be used. Source: Isensee et al. 2021, Methods, 'Inference'.
+    """
+    from tqdm.auto import tqdm
+
+    models = [models] if isinstance(models, TrainedModel) else list(models)
+    cases = _cases(what)
+    window = window or default_window(models)
+    predictor = Predictor(models, window, choose_compute(device), probabilities=probabilities)
+    shelf = None if folder is None else Shelf(Path(folder), predictor.key)
+    done = []
+    for case in tqdm(cases, desc="predict", unit="case", disable=not show_progress, leave=False):
+        finished = shelf.find(case) if shelf and not probabilities else None
+        prediction = finished or predictor(case)
+        if shelf and not finished:
+            shelf.put(prediction)
+        done.append(prediction)
+    return Predictions(tuple(done))
+
+
+def default_window(models: Sequence[TrainedModel]) -> Window:
+    """The plan's patch, half overlap, and the axes along which the models may be mirrored."""
+    if not models:
+        raise PredictionError("no model was given. Pass training.model, or a list of models of several folds.")
+    first = models[0].configuration
+    for model in models[1:]:
+        if model.configuration != first:
+            raise PredictionError(
+                f"the models belong to different configurations ({first.name!r} and {model.configuration.name!r}, or "
+                "two plans); logits can only be averaged on one grid. Predict with each, then combine the predictions."
+            )
+    return Window(patch_size=first.patch_size, mirror_axes=models[0].mirror_axes)
+
+
+def _cases(what: Case | Sequence[Case] | Dataset) -> Sequence[Case]:
+    cases = what.test if isinstance(what, Dataset) else [what] if isinstance(what, Case) else what
+    if not cases:
+        raise PredictionError("there are no cases to predict. Pass some, for example dataset.fold(0).validation.")
+    return cases
+
+
+class Predictor:
+    """Networks ready to predict one case after the other."""
+
+    def __init__(
+        self, models: Sequence[TrainedModel], window: Window, compute: Compute, *, probabilities: bool
+    ) -> None:
+        self.models, self.window, self.compute, self.probabilities = models, window, compute, probabilities
+        self.configuration = models[0].configuration
+        memory_format = compute.memory_format(len(window.patch_size))
+        self.networks: list[nn.Module] = [
+            model.network().to(compute.device, memory_format=memory_format)  # type: ignore[call-overload]
+            for model in models
+        ]
+
+    @property
+    def key(self) -> str:
+        """Changes with the weights, the plan and the window: what stored predictions are recognised by."""
+        weights = hashlib.sha256()
+        for model in self.models:
+            for name, tensor in sorted(model.weights.items()):
+                weights.update(name.encode() + tensor.numpy().tobytes())
+        return digest([weights.hexdigest(), self.configuration, self.window])
+
+    def __call__(self, case: Case) -> Prediction:
+        """Predict one case."""
+        started = time.perf_counter()
+        prepared = preprocess_case(case.name, load_image(case), None, self.configuration)
+        logits: torch.Tensor = sum(  # type: ignore[assignment]
+            predict_logits(network, prepared.array, self.window, self.compute) for network in self.networks
+        )
+        logits = logits / len(self.networks)
+        labels, settings = self.configuration.labels, self.configuration.resampling
+        kept: np.ndarray | None = None
+        if self.probabilities:
+            kept = restore_probabilities(logits, prepared.geometry, labels, settings=settings)
+            label_map = label_map_of(kept, prepared.geometry.original, labels)
+        else:
+            label_map = restore_logits(logits, prepared.geometry, labels, settings=settings)
+        return Prediction(
+            case=case, label_map=label_map, probabilities=kept, seconds=time.perf_counter() - started
+        )
+
+
+class Shelf:
+    """A folder of finished predictions, all of the same models."""
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self.folder = folder
+        path = folder / KEY_FILE
+        if not path.exists() or read_json(path).get("key") != key:
+            for stale in self._listed(path):
+                (folder / stale).unlink(missing_ok=True)
+            write_json(path, {"key": key, "files": []})
+        self.key, self.files = key, set(self._listed(path))
+
+    @staticmethod
+    def _listed(path: Path) -> list[str]:
+        return list(read_json(path).get("files", [])) if path.exists() else []
+
+    def path_of(self, case: Case) -> Path:
+        """The file of a case: its own name and format."""
+        suffix = suffix_of(case.image_paths[0])
+        return self.folder / f"{case.name}{suffix if suffix in SUFFIXES else '.nii.gz'}"
+
+    def find(self, case: Case) -> Prediction | None:
+        """The finished prediction of a case, if these models made it."""
+        path = self.path_of(case)
+        if path.name not in self.files or not path.exists():
+            return None
+        try:
+            return Prediction(case=case, label_map=read_label_map(path, case.labels))
+        except ImageError:  # a damaged file is as good as none: predict again
+            return None
+
+    def put(self, prediction: Prediction) -> None:
+        """Write the label map, then note it as finished."""
+        path = write_label_map(prediction.label_map, self.path_of(prediction.case))
+        self.files.add(path.name)
+        write_json(self.folder / KEY_FILE, {"key": self.key, "files": sorted(self.files)})

@@ -1,0 +1,336 @@
+"""The training loop: an object to iterate over, epoch by epoch, that can be stopped and gone on with at any time."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from autoseg.core.errors import TrainingError
+from autoseg.core.serialization import digest
+from autoseg.core.shown import Shown
+from autoseg.core.types import PathLike
+from autoseg.networks.unet import UNet
+from autoseg.preprocessing.store import PreprocessedDataset
+from autoseg.training.blueprint import Blueprint
+from autoseg.training.checkpoints import Progress, is_finished, load_checkpoint, mark_finished, save_checkpoint
+from autoseg.training.compute import choose_compute
+from autoseg.training.feed import Feed, Fold
+from autoseg.training.history import EpochRecord, History
+from autoseg.training.losses import deep_supervision_loss, default_loss
+from autoseg.training.model import TrainedModel, as_cpu, build_network, own_components
+from autoseg.training.pseudo_dice import PseudoDice
+from autoseg.training.schedule import learning_rate_factor
+
+CHECKPOINT_SECONDS = 120.0
+EPOCHS_IN_A_BUDGET = 15  # with a budget of minutes no epoch is longer than this share, so that the curve has points
+
+
+class Stopwatch:
+    """Adds up where the seconds of an epoch go."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+
+class Training(Shown):
+    """One model in training. ``for epoch in training:`` trains and yields an `EpochRecord` each time.
+
+    Leaving the loop early, or interrupting it, keeps all that was learned: `.model` can predict at any time and a new
+    loop goes on. With a folder, the state is also on disk and the next `train` of the same run continues from it.
+    """
+
+    def __init__(
+        self,
+        prepared: PreprocessedDataset,
+        *,
+        fold: Fold = 0,
+        blueprint: Blueprint | None = None,
+        device: str | torch.device | None = None,
+        folder: PathLike | None = None,
+    ) -> None:
+        self.prepared, self.configuration, self.fold = prepared, prepared.configuration, fold
+        self.blueprint = blueprint or Blueprint.quick(minutes=5)
+        self.compute = choose_compute(device, self.blueprint.precision)
+        self.key = digest([self.blueprint, self.configuration, fold, prepared.key])
+        root = folder if folder is not None else prepared.folder
+        self.folder = None if root is None else Path(root) / "runs" / self.configuration.name / f"fold_{fold}"
+        self.feed = Feed(prepared, fold=fold, blueprint=self.blueprint, compute=self.compute)
+        self.random = torch.Generator().manual_seed(self.blueprint.seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.blueprint.seed)
+            network = build_network(self.configuration, self.blueprint)
+        memory_format = self.compute.memory_format(self.configuration.dimensions)
+        self.network = network.to(self.compute.device, memory_format=memory_format)
+        self.averaged = copy.deepcopy(self.network) if self.blueprint.weight_averaging else self.network
+        self.optimizer = _optimizer(self.network, self.blueprint)
+        self.scaler = torch.amp.GradScaler(self.compute.device.type, enabled=self.compute.precision == "float16")
+        self.loss = self.blueprint.loss or default_loss(
+            self.configuration.labels, batch_dice=self.configuration.batch_dice
+        )
+        self.epochs: list[EpochRecord] = []
+        self.iterations, self.seconds = 0, 0.0
+        self._saved_at = time.monotonic()
+        self._go_on_from_disk()
+
+    # what a user looks at
+
+    @property
+    def history(self) -> History:
+        """Every epoch so far."""
+        return History(tuple(self.epochs), tuple(self.configuration.labels.regions))
+
+    @property
+    def model(self) -> TrainedModel:
+        """The model as it is now; a copy that further training does not change."""
+        return TrainedModel(
+            configuration=self.configuration,
+            blueprint=self.blueprint,
+            history=self.history,
+            fold=self.fold,
+            weights=as_cpu(self.averaged.state_dict()),
+        )
+
+    @property
+    def progress(self) -> float:
+        """From 0 to 1, in epochs or in time, whichever the blueprint counts."""
+        if self.blueprint.epochs is not None:
+            return min(len(self.epochs) / self.blueprint.epochs, 1.0)
+        return min(self.seconds / self._budget, 1.0)
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to train."""
+        if self.blueprint.epochs is not None:
+            return len(self.epochs) >= self.blueprint.epochs
+        return self._time_is_up(self.seconds)
+
+    def __repr__(self) -> str:
+        return (
+            f"Training({self.configuration.name!r}, fold {self.fold}, {100 * self.progress:.0f} % done)\n"
+            f"  {self.compute.device} in {self.compute.precision}: {self.compute.reason}\n"
+            f"  {self.history!r}".replace("\n    ", "\n  ")
+        )
+
+    # the loop
+
+    def __iter__(self) -> Iterator[EpochRecord]:
+        try:
+            while not self.finished:
+                yield self.run_epoch()
+                if time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
+                    self.save()
+        finally:
+            self.save()
+
+    def run_epoch(self) -> EpochRecord:
+        """Train one epoch, validate it on patches, and record both.
+
+        Raises `TrainingError` where the loss is no longer a number; the last saved state is then the last good one.
+        """
+        watch, started, base = Stopwatch(), time.perf_counter(), self.seconds
+        losses: list[float] = []
+        self.network.train()
+        while len(losses) < self.blueprint.iterations_per_epoch:
+            losses.append(self._step(watch))
+            self.seconds = base + time.perf_counter() - started
+            if self._epoch_is_over(self.seconds - base):
+                break
+        with watch("validation"):
+            validation_loss, pseudo_dice = self._validate()
+        self.seconds = base + time.perf_counter() - started
+        record = EpochRecord(
+            number=len(self.epochs),
+            iterations=len(losses),
+            seconds=self.seconds,
+            training_loss=float(np.mean(losses)),
+            validation_loss=validation_loss,
+            pseudo_dice=pseudo_dice,
+            learning_rate=self.optimizer.param_groups[0]["lr"],
+            timings=watch.seconds,
+        )
+        self.epochs.append(record)
+        return record
+
+    def _step(self, watch: Stopwatch) -> float:
+        """One batch. Returns its loss."""
+        self._set_learning_rate()
+        with watch("patches"):
+            batch = self.feed.draw(self.random)
+        with watch("augmentation"):
+            images, labels = self.feed.augment(batch, self.random)
+        with watch("forward"):
+            loss = self._forward(self.network, images, labels)[1]
+        value = float(loss.detach())
+        if not np.isfinite(value):
+            raise TrainingError(
+                f"the loss became {value} in iteration {self.iterations} at a learning rate of "
+                f"{self.optimizer.param_groups[0]['lr']:.2g}. Try a third of it: "
+                f"blueprint.changed(learning_rate={self.blueprint.learning_rate / 3:.2g})."
+            )
+        with watch("backward"):
+            self._update(loss)
+        self.iterations += 1
+        return value
+
+    def _update(self, loss: Tensor) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.blueprint.gradient_clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.averaged is not self.network:
+            keep = min(self.blueprint.weight_averaging, (1 + self.iterations) / (10 + self.iterations))
+            with torch.no_grad():
+                torch._foreach_lerp_(list(self.averaged.parameters()), list(self.network.parameters()), 1 - keep)
+
+    def _forward(self, network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits at full resolution, and the loss over all that the network returns."""
+        if isinstance(network, UNet):
+            network.deep_supervision = self.blueprint.deep_supervision
+        with self.compute.autocast():
+            outputs = network(images)
+        outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
+        return outputs[0], deep_supervision_loss(self.loss, outputs, labels)
+
+    @torch.no_grad()
+    def _validate(self) -> tuple[float, tuple[float, ...]]:
+        """Mean loss and pseudo Dice over patches of the validation cases, the same ones in every epoch."""
+        self.averaged.eval()
+        random = torch.Generator().manual_seed(self.blueprint.seed + 1)
+        counts, losses = PseudoDice(self.configuration.labels), []
+        for _ in range(self.blueprint.validation_iterations):
+            images, labels = self.feed.draw_validation(random)
+            logits, loss = self._forward(self.averaged, images, labels)
+            counts.add(logits, labels)
+            losses.append(float(loss))
+        return float(np.mean(losses)), counts.result()
+
+    # time and learning rate
+
+    @property
+    def _budget(self) -> float:
+        return 60.0 * (self.blueprint.minutes or 0.0)
+
+    def _set_learning_rate(self) -> None:
+        factor = learning_rate_factor(self.blueprint.schedule, self.progress)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.blueprint.learning_rate * factor
+
+    def _epoch_is_over(self, seconds: float) -> bool:
+        if self.blueprint.epochs is not None:
+            return False
+        return seconds >= self._budget / EPOCHS_IN_A_BUDGET or self._time_is_up(self.seconds)
+
+    def _time_is_up(self, seconds: float) -> bool:
+        """Whether another step and its validation would not fit into the budget."""
+        last = self.epochs[-1] if self.epochs else None
+        reserve = last.timings["validation"] + last.seconds / max(self.iterations, 1) if last else 0.0
+        return seconds + reserve >= self._budget
+
+    # the disk
+
+    def save(self) -> None:
+        """Write the state to the folder, if there is one: the finished model, or a checkpoint to go on from."""
+        if self.folder is None:
+            return
+        if self.finished:
+            self.model.save(self.folder)
+            mark_finished(self.folder, self.key)
+        elif self.iterations:
+            progress = Progress(history=self.history, seconds=self.seconds, iterations=self.iterations)
+            state = self.random.get_state()
+            save_checkpoint(
+                self.folder, self.key, modules=self._modules, optimizer=self.optimizer, random=state, progress=progress
+            )
+        self._saved_at = time.monotonic()
+
+    @property
+    def _modules(self) -> dict[str, nn.Module]:
+        return {"network": self.network, "averaged": self.averaged}
+
+    def _go_on_from_disk(self) -> None:
+        """Continue where an earlier run of exactly the same training stopped."""
+        if self.folder is None:
+            return
+        if is_finished(self.folder, self.key):
+            model = TrainedModel.load(self.folder, components=own_components(self.configuration, self.blueprint))
+            for module in self._modules.values():
+                module.load_state_dict(dict(model.weights))
+            self._restore(Progress(history=model.history, seconds=self._budget, iterations=1))
+            return
+        found = load_checkpoint(
+            self.folder, self.key, modules=self._modules, optimizer=self.optimizer, random=self.random
+        )
+        if found is not None:
+            self._restore(found)
+
+    def _restore(self, progress: Progress) -> None:
+        self.epochs = list(progress.history.epochs)
+        self.seconds, self.iterations = progress.seconds, progress.iterations
+
+
+def _optimizer(network: nn.Module, blueprint: Blueprint) -> torch.optim.Optimizer:
+    weights, rate, decay = network.parameters(), blueprint.learning_rate, blueprint.weight_decay
+    if blueprint.optimizer == "sgd":
+        return torch.optim.SGD(weights, rate, momentum=blueprint.momentum, weight_decay=decay, nesterov=True)
+    return torch.optim.AdamW(weights, rate, betas=(blueprint.momentum, 0.999), weight_decay=decay)
+
+
+def train(
+    prepared: PreprocessedDataset,
+    *,
+    fold: Fold = 0,
+    blueprint: Blueprint | None = None,
+    device: str | torch.device | None = None,
+    folder: PathLike | None = None,
+    show_progress: bool = True,
+) -> Training:
+    """Train one model to the end, or until you interrupt it; either way the result can predict.
+
+    Args:
+        prepared: what `preprocess` returned.
+        fold: 0 to 4, or ``"all"`` to train on every case.
+        blueprint: `Blueprint.quick(minutes=5)` where none is given.
+        device: the best at hand where none is given.
+        folder: keeps the run (by default beside the prepared data); the same call again goes on, or returns at once.
+
+    Raises `TrainingError` where the loss is no longer a number, `DatasetError` for a fold that does not exist.
+    """
+    training = Training(prepared, fold=fold, blueprint=blueprint, device=device, folder=folder)
+    with contextlib.suppress(KeyboardInterrupt), progress_bar(training, show_progress=show_progress) as show:
+        for record in training:
+            show(record)
+    return training
+
+
+@contextlib.contextmanager
+def progress_bar(training: Training, *, show_progress: bool) -> Iterator[Callable[[EpochRecord], None]]:
+    """A bar that counts what the blueprint counts, epochs or seconds, with the latest loss and pseudo Dice."""
+    from tqdm.auto import tqdm
+
+    by_time = training.blueprint.epochs is None
+    total = round(60 * (training.blueprint.minutes or 0)) if by_time else training.blueprint.epochs
+    unit = "s" if by_time else "epoch"
+    with tqdm(total=total, desc=f"train {training.configuration.name}", unit=unit, disable=not show_progress) as bar:
+
+        def show(record: EpochRecord) -> None:
+            bar.n = min(round(record.seconds), bar.total) if by_time else record.number + 1
+            bar.set_postfix_str(f"loss {record.training_loss:.3f}, pseudo Dice {record.mean_pseudo_dice:.3f}")
+
+        if training.epochs:
+            show(training.epochs[-1])
+        yield show

@@ -1,0 +1,27 @@
+"""How the learning rate follows the progress of training, which may be counted in epochs or in minutes."""
+
+from __future__ import annotations
+
+import math
+
+from autoseg.training.blueprint import Schedule
+
+WARM_UP = 0.05
+
+
+def learning_rate_factor(schedule: Schedule, progress: float) -> float:
+    """The share of the initial learning rate at a progress of 0 to 1.
+
+    ``polynomial`` is nnU-Net's (1 - progress)^0.9; ``one_cycle`` rises over the first 5 % and falls as a cosine.
+
+    >>> [round(learning_rate_factor("polynomial", p), 3) for p in (0, 0.5, 1)]
+    [1.0, 0.536, 0.0]
+    >>> [round(learning_rate_factor("one_cycle", p), 3) for p in (0, 0.05, 1)]
+    [0.05, 1.0, 0.0]
+    """
+    progress = min(max(progress, 0.0), 1.0)
+    if schedule == "polynomial":
+        return float((1 - progress) ** 0.9)
+    if progress < WARM_UP:
+        return 0.05 + 0.95 * progress / WARM_UP
+    return 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP)))
