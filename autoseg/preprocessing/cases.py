@@ -16,13 +16,13 @@ from autoseg.data.images import Image, LabelMap
 from autoseg.data.labels import Labels
 from autoseg.data.normalization import Normalization, name_of
 from autoseg.planning.configuration import Configuration, Resampling
+from autoseg.preprocessing.label_resampling import resample_labels
 from autoseg.preprocessing.resampling import (
     DEFAULT,
     argmax_resampled,
     new_shape,
     resample_image,
-    resample_labels,
-    resample_probabilities,
+    resampled_slabs,
 )
 
 OUTSIDE = -1  # the label of background voxels that were zero in every channel, outside the patient
@@ -235,11 +235,11 @@ def restore_logits(logits: Any, geometry: CaseGeometry, labels: Labels, *, setti
     shape, spacings = geometry.shape_before_resampling, _backwards(geometry)
     if not labels.has_regions:
         winner = _to_numpy(argmax_resampled(logits, shape, **spacings, settings=settings))
-        return _pasted(np.asarray(labels.values)[winner], geometry, labels)
-    array = np.zeros(shape, np.int32)
-    for number, value in enumerate(labels.region_order):
-        score = resample_probabilities(logits[number : number + 1], shape, **spacings, settings=settings)[0]
-        array[_to_numpy(score > 0)] = value  # a probability above one half
+        return _pasted(np.asarray(labels.values, _label_type(labels))[winner], geometry, labels)
+    array = np.zeros(shape, _label_type(labels))
+    for rows, regions in resampled_slabs(logits, shape, **spacings, settings=settings):
+        for value, region in zip(labels.region_order, regions, strict=True):
+            array[rows][_to_numpy(region > 0)] = value  # a probability above one half
     return _pasted(array, geometry, labels)
 
 
@@ -251,20 +251,25 @@ def restore_probabilities(
     Logits are resampled first, as nnU-Net does. Outside the crop everything is background; no region is there.
     """
     _check_shape(logits.shape[1:], geometry)
-    resampled = resample_probabilities(
-        logits, geometry.shape_before_resampling, **_backwards(geometry), settings=settings
-    )
-    values = np.array(_to_numpy(resampled), dtype=np.float32)
-    result = np.zeros((len(values), *geometry.full_shape), np.float32)
-    if labels.has_regions:
-        values = np.reciprocal(1 + np.exp(-values))
-    else:
+    result = np.zeros((len(logits), *geometry.full_shape), np.float32)
+    if not labels.has_regions:
         result[0] = 1
-        values = np.exp(values - values.max(axis=0))
-        values /= values.sum(axis=0)
-    result[(slice(None), *geometry.box.slices)] = values
+    inside = result[(slice(None), *geometry.box.slices)]
+    shape, spacings = geometry.shape_before_resampling, _backwards(geometry)
+    for rows, outputs in resampled_slabs(logits, shape, **spacings, settings=settings):
+        values = np.stack([_to_numpy(output) for output in outputs]).astype(np.float32)
+        inside[:, rows] = _sigmoid(values) if labels.has_regions else _softmax(values)
     backwards = np.argsort(geometry.axis_order)
     return result.transpose(0, *(backwards + 1)).reshape(-1, *geometry.original.shape)
+
+
+def _softmax(values: np.ndarray) -> np.ndarray:
+    exponentials = np.exp(values - values.max(axis=0))
+    return np.asarray(exponentials / exponentials.sum(axis=0))
+
+
+def _sigmoid(values: np.ndarray) -> np.ndarray:
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * values)))  # never overflows
 
 
 def label_map_of(probabilities: ImageArray, grid: Grid, labels: Labels) -> LabelMap:

@@ -10,7 +10,7 @@ Source: Isensee et al. 2021, Methods, 'Resampling'; nnU-Net 2.8 calls ``skimage.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -18,7 +18,7 @@ import numpy as np
 from scipy import ndimage
 
 from autoseg.core.errors import PreprocessingError
-from autoseg.core.types import LabelArray, Shape, Spacing
+from autoseg.core.types import Shape, Spacing
 from autoseg.planning.configuration import Resampling
 
 if TYPE_CHECKING:
@@ -30,8 +30,7 @@ else:
 
 DEFAULT = Resampling()
 NEGLIGIBLE = 1e-9  # weights below this cannot be seen in float32, and as subnormal numbers they cost a factor of 20
-MIXED_AT_ONCE = 1 << 15  # voxels between labels decided together: their corners then stay in the processor's cache
-CERTAIN = 0.500001  # a label with more than half of the weight has won; the rest is far above rounding
+SLAB = 1 << 24  # voxels of the finished grid that the running arg-max looks at together
 
 
 def new_shape(shape: Sequence[int], spacing_from: Spacing, spacing_to: Spacing) -> Shape:
@@ -100,7 +99,7 @@ def resample_probabilities(
 
 
 def _resample(array: Voxels, shape: Shape, *, order: int, apart: int | None, apart_order: int) -> Any:
-    _check_axes(array.shape[1:], shape)
+    check_axes(array.shape[1:], shape)
     if tuple(array.shape[1:]) == tuple(shape):
         return array
     xp = _library(array)
@@ -118,18 +117,19 @@ def _resize_apart(values: Voxels, shape: Shape, apart: int, orders: tuple[int, i
     xp = _library(values)
     plane = tuple(n for axis, n in enumerate(shape) if axis != apart)
     slices = _resize(xp.moveaxis(values, apart, 0), plane, orders[0])
-    return xp.moveaxis(_along(slices, shape[apart], orders[1]), 0, apart)
+    return xp.moveaxis(resize_first_axis(slices, shape[apart], orders[1]), 0, apart)
 
 
 def _resize(stack: Voxels, shape: Shape, order: int, out: Any = None) -> Any:
     """Each entry of a stack (n, *space) resized on its own and clipped to its own range, into `out` if given."""
     xp, space = _library(stack), tuple(range(1, stack.ndim))
     if order == 0:
-        resized = _nearest(stack, shape)
+        resized = pick_nearest(stack, shape)
     else:
         low, high = (xp.asarray(f(stack, axis=space, keepdims=True), dtype=xp.float32) for f in (xp.amin, xp.amax))
         values = xp.asarray(stack, dtype=xp.float32) - low  # float32 then keeps its digits for the contrast
-        resized = _products(values, shape, order, out if out is not None and out.dtype == xp.float32 else None)
+        direct = out if out is not None and out.dtype == xp.float32 else None
+        resized = multiply_axes(values, axis_matrices(stack.shape[1:], shape, [order] * len(shape)), direct)
         if order > 1:  # only higher splines overshoot
             xp.clip(resized, 0 * low, high - low, out=resized)
         resized += low
@@ -138,22 +138,30 @@ def _resize(stack: Voxels, shape: Shape, order: int, out: Any = None) -> Any:
     return resized
 
 
-def _products(values: Voxels, shape: Shape, order: int, out: Any = None) -> Any:
-    """One product an axis, the last axis first. Each puts its axis in front, so that after all every axis is in place.
+def multiply_axes(values: Voxels, matrices: Sequence[np.ndarray | None], out: Any = None) -> Any:
+    """One product an axis of (n, *space), the last first; None leaves an axis as it is. Into `out` for a single entry.
 
-    The transposed operand costs the matrix library nothing, and one large product an axis is all there is to do.
-    The last product of a single entry is written into `out`.
+    Each product puts its axis in front, so that after all of them every axis is in place. The transposed operand costs
+    the matrix library nothing, and one large product an axis is all there is to do.
     """
     xp = _library(values)
-    for axis, new in reversed(list(enumerate(shape))):
+    for axis, matrix in reversed(list(enumerate(matrices))):
         *before, old = values.shape
-        matrix = _like(axis_matrix(old, new, order), values)
-        target = out.reshape(new, -1) if out is not None and axis == 0 and before[-1] == 1 else None
-        values = xp.matmul(matrix, values.reshape(-1, old).T, out=target).reshape(new, *before)
+        columns = values.reshape(-1, old).T
+        target = out.reshape(len(out[0]), -1) if out is not None and axis == 0 else None
+        if matrix is not None:
+            columns = xp.matmul(_like(matrix, values), columns, out=target)
+        elif target is not None:
+            target[...] = columns
+        values = columns.reshape(-1, *before)
     return xp.moveaxis(values, -1, 0) if out is None else out
 
 
-def _along(array: Voxels, new: int, order: int) -> Any:
+def axis_matrices(old: Sequence[int], new: Sequence[int], orders: Sequence[int]) -> list[np.ndarray | None]:
+    return [None if o == n else axis_matrix(o, n, order) for o, n, order in zip(old, new, orders, strict=True)]
+
+
+def resize_first_axis(array: Voxels, new: int, order: int) -> Any:
     """Resize the first axis."""
     old, *after = array.shape
     if order == 0 or old == new:
@@ -162,7 +170,7 @@ def _along(array: Voxels, new: int, order: int) -> Any:
     return (matrix @ array.reshape(old, -1)).reshape(new, *after)
 
 
-def _nearest(stack: Voxels, shape: Shape) -> Any:
+def pick_nearest(stack: Voxels, shape: Shape) -> Any:
     """The nearest voxel along every axis but the first."""
     for axis, new in reversed(list(enumerate(shape, start=1))):  # rows are copied fast, so they come last
         stack = _take_nearest(stack, new, axis)
@@ -190,11 +198,15 @@ def nearest_index(old: int, new: int) -> np.ndarray:
 
 def _library(array: Voxels) -> Any:
     """numpy, or torch for a tensor; torch is never imported here, a tensor has done that."""
-    return np if isinstance(array, np.ndarray) else sys.modules["torch"]
+    return sys.modules["torch"] if _is_tensor(array) else np
+
+
+def _is_tensor(array: Voxels) -> bool:
+    return "torch" in sys.modules and isinstance(array, sys.modules["torch"].Tensor)
 
 
 def _on(array: Voxels) -> dict[str, Any]:
-    return {} if isinstance(array, np.ndarray) else {"device": array.device}
+    return {"device": array.device} if _is_tensor(array) else {}
 
 
 def _like(matrix: np.ndarray, array: Voxels) -> Any:
@@ -205,7 +217,7 @@ def _like(matrix: np.ndarray, array: Voxels) -> Any:
     return sys.modules["torch"].tensor(matrix, dtype=array.dtype, device=array.device)
 
 
-def _check_axes(old: Sequence[int], new: Sequence[int]) -> None:
+def check_axes(old: Sequence[int], new: Sequence[int]) -> None:
     if len(old) != len(new) or min(new, default=0) < 1:
         raise PreprocessingError(
             f"voxels of shape {tuple(old)} cannot be resampled to {tuple(new)}: "
@@ -213,137 +225,44 @@ def _check_axes(old: Sequence[int], new: Sequence[int]) -> None:
         )
 
 
-def resample_labels(
-    array: LabelArray, shape: Shape, *, spacing_from: Spacing, spacing_to: Spacing, settings: Resampling = DEFAULT
-) -> LabelArray:
-    """A label map (*space) on another number of voxels: at each the label whose indicator, resized, is highest.
+def resampled_slabs(
+    logits: Voxels, shape: Shape, *, spacing_from: Spacing, spacing_to: Spacing, settings: Resampling = DEFAULT
+) -> Iterator[tuple[slice, Iterator[Any]]]:
+    """What `resample_probabilities` gives, a few slices of the finished grid at a time: the slices, and each class.
 
-    Where several are equally high, the nearest voxel's label wins if it is among them, else the smallest. Linear
-    weights are multiplied and added in scipy's order, so that ties fall as they do in nnU-Net.
-
-    >>> resample_labels(np.array([[0, 0, 7, 7]]), (1, 8), spacing_from=(1.0, 1.0), spacing_to=(1.0, 0.5))
-    array([[0, 0, 0, 0, 7, 7, 7, 7]])
+    A hundred classes on a large CT then need no more memory than one. `logits` may be anything that is sliced like an
+    array, such as a memory map or a blosc2 array: only what a slab needs is read.
     """
-    _check_axes(array.shape, shape)
-    if array.shape == tuple(shape):
-        return array
-    order: int = settings.label_order
-    axis = coarse_axis(spacing_from, spacing_to, settings)
-    if axis is None:
-        return np.asarray(_resize_labels(array[None], shape, order)[0])
-    plane = tuple(n for a, n in enumerate(shape) if a != axis)
-    slices = _resize_labels(np.moveaxis(array, axis, 0), plane, order)
-    return np.asarray(np.moveaxis(_labels_along(slices, shape[axis], settings.coarse_axis_order), 0, axis))
+    check_axes(logits.shape[1:], shape)
+    apart = coarse_axis(spacing_from, spacing_to, settings)
+    if settings.probability_order > 1:  # such splines are clipped to the range of a whole class or slice
+        spacings = {"spacing_from": spacing_from, "spacing_to": spacing_to}
+        classes = (logits[c : c + 1] for c in range(len(logits)))
+        yield slice(0, shape[0]), (resample_probabilities(c, shape, **spacings, settings=settings)[0] for c in classes)
+        return
+    orders = [settings.coarse_axis_order if a == apart else settings.probability_order for a in range(len(shape))]
+    matrices = axis_matrices(logits.shape[1:], shape, orders)
+    thickness = max(1, SLAB // int(np.prod(shape[1:])))
+    for start in range(0, shape[0], thickness):
+        rows = slice(start, min(start + thickness, shape[0]))
+        yield rows, (_slab(logits, number, rows, matrices) for number in range(len(logits)))
 
 
-def _labels_along(slices: LabelArray, new: int, order: int) -> LabelArray:
-    """The coarse axis, first of `slices`; above order 0 the highest label that covers more than half wins."""
-    if order == 0 or len(slices) == new:
-        return np.asarray(_along(slices, new, 0))
-    result = np.zeros((new, *slices.shape[1:]), slices.dtype)
-    for label in np.unique(slices):
-        result[_along((slices == label).astype(np.float64), new, order) > 0.5] = label
-    return result
-
-
-def _resize_labels(stack: LabelArray, shape: Shape, order: int) -> LabelArray:
-    """Each entry of a stack (n, *space) resized on its own."""
-    nearest = np.ascontiguousarray(_nearest(stack, shape))
-    if order == 0 or stack.shape == nearest.shape:
-        return nearest
-    return _linear_labels(stack, nearest) if order == 1 else _spline_labels(stack, nearest, order)
-
-
-def _spline_labels(stack: LabelArray, nearest: LabelArray, order: int) -> LabelArray:
-    best = np.full(nearest.shape, -np.inf)
-    result = np.zeros_like(nearest)
-    for label in np.unique(stack):
-        score = np.clip(_products((stack == label).astype(np.float64), nearest.shape[1:], order), 0, 1)
-        wins = (score > best) | ((score == best) & (nearest == label) & (score > 0))
-        result[wins] = label
-        np.maximum(best, score, out=best)
-    return result
-
-
-def _linear_labels(stack: LabelArray, nearest: LabelArray) -> LabelArray:
-    """Order 1: the nearest label, but where the voxels around a new voxel disagree they are weighed."""
-    axes = [a for a in range(1, stack.ndim) if stack.shape[a] != nearest.shape[a] and stack.shape[a] > 1]
-    neighbours = {a: _neighbours(stack.shape[a], nearest.shape[a]) for a in axes}
-    stack, result = np.ascontiguousarray(stack), nearest.copy()
-    mixed = np.flatnonzero(_mixed(stack, nearest.shape, neighbours))
-    for start in range(0, len(mixed), MIXED_AT_ONCE):
-        chosen = mixed[start : start + MIXED_AT_ONCE]
-        labels, weights = _corners(stack, np.unravel_index(chosen, nearest.shape), neighbours)
-        result.reshape(-1)[chosen] = _heaviest(labels, weights, nearest.reshape(-1)[chosen])
-    return result
-
-
-@lru_cache(maxsize=128)
-def _neighbours(old: int, new: int) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    """For each new voxel of an axis the lower of its two neighbours, and the weights of both, exactly scipy's."""
-    matrix = axis_matrix(old, new, 1)
-    lower = np.minimum((matrix != 0).argmax(axis=1), old - 2)
-    rows = np.arange(new)
-    return lower, (matrix[rows, lower], matrix[rows, lower + 1])
-
-
-Neighbours: TypeAlias = Mapping[int, tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]]
-
-
-def _mixed(stack: LabelArray, shape: Shape, neighbours: Neighbours) -> np.ndarray:
-    """Whether the voxels around each new voxel hold more than one label."""
-    low = high = stack
-    for axis in neighbours:
-        before, after = ((slice(None),) * axis + (s,) for s in (slice(None, -1), slice(1, None)))
-        low, high = np.minimum(low[before], low[after]), np.maximum(high[before], high[after])
-    mixed = low != high
-    for axis, (lower, _) in neighbours.items():
-        mixed = np.take(mixed, lower, axis=axis)
-    for axis, new in enumerate(shape):
-        if mixed.shape[axis] != new:  # a single voxel, stretched
-            mixed = np.repeat(mixed, new, axis=axis)
-    return np.asarray(mixed)
-
-
-def _corners(
-    stack: LabelArray, where: tuple[np.ndarray, ...], neighbours: Neighbours
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Label and weight of each of the voxels around some new voxels, the last axis running fastest as in scipy."""
-    strides = [stride // stack.itemsize for stride in stack.strides]
-    first = np.zeros(len(where[0]), np.intp)
-    corners: list[tuple[int, Any]] = [(0, 1.0)]
-    for axis, at in enumerate(where):
-        if axis in neighbours:
-            lower, weights = neighbours[axis]
-            first += np.take(lower * strides[axis], at)
-            parts = [np.take(w, at) for w in weights]
-            corners = [(s + end * strides[axis], w * parts[end]) for s, w in corners for end in (0, 1)]
-        elif stack.shape[axis] > 1:
-            first += at * strides[axis]
-    flat = stack.reshape(-1)
-    return [np.take(flat, first + step) for step, _ in corners], [w for _, w in corners]
-
-
-def _heaviest(labels: list[np.ndarray], weights: list[np.ndarray], favourite: np.ndarray) -> np.ndarray:
-    """At each position the label with the largest sum of weights; ties go to the favourite, else to the smallest."""
-    winner, best = favourite.copy(), _weigh(labels, weights, favourite)
-    contested = np.flatnonzero(best < CERTAIN)
-    labels, weights = [v[contested] for v in labels], [w[contested] for w in weights]
-    winner[contested] = _contest(labels, weights, favourite[contested])
-    return winner
-
-
-def _contest(labels: list[np.ndarray], weights: list[np.ndarray], favourite: np.ndarray) -> np.ndarray:
-    winner, best = favourite, _weigh(labels, weights, favourite)
-    for label in labels:
-        score = _weigh(labels, weights, label)
-        wins = (score > best) | ((score == best) & (winner != favourite) & (label < winner))
-        winner, best = np.where(wins, label, winner), np.maximum(best, score)
-    return winner
-
-
-def _weigh(labels: list[np.ndarray], weights: list[np.ndarray], label: np.ndarray) -> np.ndarray:
-    return np.asarray(sum(w * (other == label) for other, w in zip(labels, weights, strict=True)))
+def _slab(logits: Voxels, number: int, rows: slice, matrices: Sequence[np.ndarray | None]) -> Any:
+    """Some slices of one class; only the slices they come from are read."""
+    first, *others = matrices
+    columns = rows
+    if first is not None:
+        used = np.flatnonzero(first[rows].any(axis=0))
+        columns = slice(int(used[0]), int(used[-1]) + 1)
+        first = first[rows, columns]
+    values = logits[number, columns]
+    if first is None and not any(m is not None for m in others):
+        return values
+    xp = _library(values)
+    return xp.asarray(
+        multiply_axes(xp.asarray(values, dtype=xp.float32)[None], [first, *others])[0], dtype=values.dtype
+    )
 
 
 def argmax_resampled(
@@ -351,20 +270,14 @@ def argmax_resampled(
 ) -> Any:
     """The class (*space) with the highest resampled logit at each voxel, the first where several are equal.
 
-    The same as ``resample_probabilities(...).argmax(0)`` without ever holding all classes: class after class, so that
-    a hundred classes on a large CT fit into an ordinary computer.
+    The same as ``resample_probabilities(...).argmax(0)``, slab by slab and class by class.
     """
-    xp = _library(logits)
+    xp = sys.modules["torch"] if _is_tensor(logits) else np
     winner = xp.zeros(tuple(shape), dtype=xp.uint8 if len(logits) <= 256 else xp.int32, **_on(logits))
-    best = None
-    for number in range(len(logits)):
-        score = resample_probabilities(
-            logits[number : number + 1], shape, spacing_from=spacing_from, spacing_to=spacing_to, settings=settings
-        )[0]
-        if best is None:
-            best = score + 0  # logits that need no resampling are not ours to write on
-            continue
-        wins = score > best
-        winner[wins] = number
-        best[wins] = score[wins]
+    spacings = {"spacing_from": spacing_from, "spacing_to": spacing_to}
+    for rows, scores in resampled_slabs(logits, shape, **spacings, settings=settings):
+        best = xp.full_like(winner[rows], -np.inf, dtype=xp.float32)
+        for number, score in enumerate(scores):
+            winner[rows][score > best] = number
+            xp.maximum(best, xp.asarray(score, dtype=xp.float32), out=best)
     return winner
