@@ -5,15 +5,15 @@ Source: Isensee et al. 2021, Methods, 'Network architecture'; Isensee et al. 202
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
-TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-POOLINGS = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
+CONVOLUTIONS: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
+TRANSPOSED: dict[int, Callable[..., nn.Module]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+POOLINGS: dict[int, Callable[..., nn.Module]] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 SLOPE = 0.01
 EPSILON = 1e-5
 
@@ -35,17 +35,16 @@ class InstanceNorm(nn.Module):
         """Normalize each channel of each sample over its space axes."""
         if x.device.type != "cpu":
             return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=EPSILON)
-        samples = [
-            torch.batch_norm(s, self.weight, self.bias, None, None, True, 0.0, EPSILON, False) for s in x.split(1)
-        ]
-        return torch.cat(samples)
+        scale, shift = self.weight, self.bias
+        return torch.cat(
+            [torch.batch_norm(s, scale, shift, None, None, True, 0.0, EPSILON, False) for s in torch.split(x, 1)]
+        )
 
 
 def convolution(dimensions: int, channels: tuple[int, int], kernel: Sequence[int], stride: Sequence[int]) -> nn.Module:
     """A convolution that keeps the size (but for the stride), with bias, as nnU-Net has it."""
     padding = tuple((k - 1) // 2 for k in kernel)
-    conv: nn.Module = CONVOLUTIONS[dimensions](*channels, tuple(kernel), tuple(stride), padding)
-    return conv
+    return CONVOLUTIONS[dimensions](*channels, tuple(kernel), tuple(stride), padding)
 
 
 class ConvUnit(nn.Sequential):
@@ -105,5 +104,5 @@ def initialize(network: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
     for module in network.modules():
         if isinstance(module, ResidualBlock):
-            nn.init.zeros_(module.second[1].weight)
-            nn.init.zeros_(module.second[1].bias)
+            for parameter in module.second[1].parameters():
+                nn.init.zeros_(parameter)

@@ -11,7 +11,6 @@ from typing import overload
 
 import numpy as np
 import torch
-from torch import nn
 
 from autoseg.core.errors import ImageError, PredictionError
 from autoseg.core.serialization import digest, read_json, write_json
@@ -149,11 +148,7 @@ class Predictor:
     ) -> None:
         self.models, self.window, self.compute, self.probabilities = models, window, compute, probabilities
         self.configuration = models[0].configuration
-        memory_format = compute.memory_format(len(window.patch_size))
-        self.networks: list[nn.Module] = [
-            model.network().to(compute.device, memory_format=memory_format)  # type: ignore[call-overload]
-            for model in models
-        ]
+        self.networks = [compute.place(model.network(), len(window.patch_size)) for model in models]
 
     @property
     def key(self) -> str:
@@ -179,9 +174,7 @@ class Predictor:
             label_map = label_map_of(kept, prepared.geometry.original, labels)
         else:
             label_map = restore_logits(logits, prepared.geometry, labels, settings=settings)
-        return Prediction(
-            case=case, label_map=label_map, probabilities=kept, seconds=time.perf_counter() - started
-        )
+        return Prediction(case=case, label_map=label_map, probabilities=kept, seconds=time.perf_counter() - started)
 
 
 class Shelf:

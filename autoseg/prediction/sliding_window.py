@@ -57,8 +57,8 @@ def gaussian_weights(patch: Shape) -> Tensor:
     delta[tuple(p // 2 for p in patch)] = 1
     weights = ndimage.gaussian_filter(delta, [p / 8 for p in patch], mode="constant")
     weights = 10 * weights / weights.max()
-    smallest = weights[weights.astype(np.float16) > 0].min()
-    return torch.from_numpy(np.maximum(weights, smallest).astype(np.float32))
+    half = weights.astype(np.float16)  # nnU-Net's precision, which decides how small a weight can be
+    return torch.from_numpy(np.maximum(weights, half[half > 0].min()).astype(np.float32))
 
 
 @torch.inference_mode()
@@ -72,7 +72,7 @@ def predict_logits(network: nn.Module, image: np.ndarray, window: Window, comput
     volume = torch.from_numpy(image)
     samples = volume.movedim(1, 0) if flat else volume[None]  # (sample, channel, *space)
     padded, inside = _pad(samples, window.patch_size)
-    logits = _accumulate(network, padded, window, compute)[(..., *inside)]
+    logits = _accumulate(network, padded, window, compute)[(slice(None), slice(None), *inside)]
     return logits.movedim(0, 1) if flat else logits[0]
 
 
@@ -93,12 +93,12 @@ def _accumulate(network: nn.Module, samples: Tensor, window: Window, compute: Co
     for _, place in tiles:
         norm[place] += weights / len(samples)
     for chunk in _chunks(tiles, window):
-        batch = torch.stack([samples[(i, slice(None), *place)] for i, place in chunk])
+        batch = torch.stack([samples[i][(slice(None), *place)] for i, place in chunk])
         outputs = _mirrored(network, batch, window, compute)
         if total.ndim == 0:
             total = torch.zeros((len(samples), outputs.shape[1], *samples.shape[2:]), device=compute.device)
         for (i, place), output in zip(chunk, outputs, strict=True):
-            total[(i, slice(None), *place)] += output * weights
+            total[i][(slice(None), *place)] += output * weights
     return (total / norm).cpu()
 
 

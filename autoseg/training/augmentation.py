@@ -143,7 +143,7 @@ def resample_affine(batch: Batch, matrices: Tensor, patch: Sequence[int]) -> Bat
     best = torch.zeros((len(labels), *patch), device=images.device)
     outside = torch.ones_like(best)  # whatever share no label claims belongs to the outside
     winner = torch.full_like(best, OUTSIDE, dtype=labels.dtype)
-    for value in labels.unique().tolist():  # one label after the other: memory stays small with many classes
+    for value in torch.unique(labels).tolist():  # one label after the other: memory stays small with many classes
         if value == OUTSIDE:
             continue
         indicator = (labels == value)[:, None].to(images.dtype)
@@ -203,9 +203,7 @@ def simulate_low_resolution(images: Tensor, random: Generator, *, first_axis: in
     """Half of the channels brought to [0.5, 1] of their size by nearest neighbour and back linearly."""
     touched = chance(0.5, images.shape[0] * images.shape[1], random).reshape(images.shape[:2])
     scale = uniform((0.5, 1.0), images.shape[:2], random)
-    matrices = [
-        _where(touched, _low_resolution_matrix(scale, size)) for size in images.shape[2 + first_axis :]
-    ]
+    matrices = [_where(touched, _low_resolution_matrix(scale, size)) for size in images.shape[2 + first_axis :]]
     return apply_along_axes(images, [m.to(images.device) for m in matrices])
 
 

@@ -156,5 +156,5 @@ DIFFERENT = {
     "weight_decay": "decoupled weight decay is scaled by the learning rate, so its number is larger",
     "weight_averaging": "a running mean of the weights: free, and steadier than the last step",
     "deep_supervision": "it costs time in every step and gains little in short runs",
-    "mirroring": "mirrored anatomy is another thing to learn, which does not pay in minutes; prediction is 8 times faster",
+    "mirroring": "mirrored anatomy is one more thing to learn, which does not pay in minutes; predicting is faster too",
 }

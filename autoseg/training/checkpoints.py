@@ -28,7 +28,13 @@ class Progress:
 
 
 def save_checkpoint(
-    folder: Path, key: str, *, modules: Mapping[str, nn.Module], optimizer: Optimizer, random: Tensor, progress: Progress
+    folder: Path,
+    key: str,
+    *,
+    modules: Mapping[str, nn.Module],
+    optimizer: Optimizer,
+    random: Tensor,
+    progress: Progress,
 ) -> None:
     """Write weights, optimizer, random state and progress. `key` says which run this belongs to."""
     tensors = {f"{name}/{k}": t for name, module in modules.items() for k, t in as_cpu(module.state_dict()).items()}

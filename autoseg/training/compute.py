@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch import nn
 
 from autoseg.core.errors import TrainingError
 
@@ -30,6 +31,11 @@ class Compute:
     def memory_format(self, dimensions: int) -> torch.memory_format:
         """Channels last: what the fast kernels of CPUs and GPUs work on."""
         return torch.channels_last_3d if dimensions == 3 else torch.channels_last
+
+    def place(self, network: nn.Module, dimensions: int) -> nn.Module:
+        """The network on the device, its weights in that memory format."""
+        network.to(self.device)
+        return network.to(memory_format=self.memory_format(dimensions))  # type: ignore[call-overload,no-any-return]
 
 
 def choose_compute(device: str | torch.device | None = None, precision: Precision = "auto") -> Compute:
@@ -83,5 +89,7 @@ def _for_cpu(device: torch.device) -> Compute:
                 device=device, precision="bfloat16", reason=f"this processor has {name}, which is made for bfloat16"
             )
     return Compute(
-        device=device, precision="float32", reason="this processor has neither AMX nor AVX512-BF16, so float32 is faster"
+        device=device,
+        precision="float32",
+        reason="this processor has neither AMX nor AVX512-BF16, so float32 is faster",
     )

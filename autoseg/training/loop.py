@@ -72,8 +72,7 @@ class Training(Shown):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.blueprint.seed)
             network = build_network(self.configuration, self.blueprint)
-        memory_format = self.compute.memory_format(self.configuration.dimensions)
-        self.network = network.to(self.compute.device, memory_format=memory_format)
+        self.network = self.compute.place(network, self.configuration.dimensions)
         self.averaged = copy.deepcopy(self.network) if self.blueprint.weight_averaging else self.network
         self.optimizer = _optimizer(self.network, self.blueprint)
         self.scaler = torch.amp.GradScaler(self.compute.device.type, enabled=self.compute.precision == "float16")
@@ -322,13 +321,12 @@ def progress_bar(training: Training, *, show_progress: bool) -> Iterator[Callabl
     """A bar that counts what the blueprint counts, epochs or seconds, with the latest loss and pseudo Dice."""
     from tqdm.auto import tqdm
 
-    by_time = training.blueprint.epochs is None
-    total = round(60 * (training.blueprint.minutes or 0)) if by_time else training.blueprint.epochs
-    unit = "s" if by_time else "epoch"
+    epochs = training.blueprint.epochs
+    total, unit = (epochs, "epoch") if epochs else (round(60 * (training.blueprint.minutes or 0)), "s")
     with tqdm(total=total, desc=f"train {training.configuration.name}", unit=unit, disable=not show_progress) as bar:
 
         def show(record: EpochRecord) -> None:
-            bar.n = min(round(record.seconds), bar.total) if by_time else record.number + 1
+            bar.n = record.number + 1 if epochs else min(round(record.seconds), total)
             bar.set_postfix_str(f"loss {record.training_loss:.3f}, pseudo Dice {record.mean_pseudo_dice:.3f}")
 
         if training.epochs:

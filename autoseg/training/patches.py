@@ -121,8 +121,8 @@ def cut_patches(volumes: Mapping[str, Volume], locations: Sequence[PatchLocation
         ]
         source = tuple(slice(a, b) for a, b in inside)
         target = tuple(slice(a - c, b - c) for (a, b), c in zip(inside, location.corner, strict=True))
-        images[(i, slice(None), *target)] = volume.image[(slice(None), *source)]
-        labels[(i, *target)] = volume.label[source]
+        images[i][(slice(None), *target)] = volume.image[(slice(None), *source)]
+        labels[i][target] = volume.label[source]
     if len(request.patch_size) == 2:
         return images.squeeze(2), labels.squeeze(1)
     return images, labels

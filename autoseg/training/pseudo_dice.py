@@ -23,16 +23,12 @@ class PseudoDice:
             annotated = target != self.labels.ignore
         winner = None if self.labels.has_regions else logits.argmax(1)
         for i, values in enumerate(self.labels.regions.values()):
-            if winner is None:
-                predicted = logits[:, i] > 0  # a sigmoid above one half
-            else:
-                predicted = winner == self.labels.values.index(values[0])
+            above_half = logits[:, i] > 0
+            predicted = above_half if winner is None else winner == self.labels.values.index(values[0])
             present = torch.isin(target, torch.tensor(values, device=target.device))
             self.overlap[i] += (predicted & present & annotated).sum().cpu()
             self.total[i] += ((predicted & annotated).sum() + (present & annotated).sum()).cpu()
 
     def result(self) -> tuple[float, ...]:
         """One value a label or region; NaN where no patch held or predicted it."""
-        return tuple(
-            float(2 * o / t) if t > 0 else float("nan") for o, t in zip(self.overlap, self.total, strict=True)
-        )
+        return tuple(float(2 * o / t) if t > 0 else float("nan") for o, t in zip(self.overlap, self.total, strict=True))

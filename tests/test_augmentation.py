@@ -1,0 +1,196 @@
+"""Augmentation: nnU-Net's transforms, on whole batches, drawn from a seed."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from autoseg.planning.configuration import AugmentationSettings
+from autoseg.training import augmentation as aug
+
+SETTINGS = AugmentationSettings(
+    rotation_degrees=30, dummy_2d=False, mirror_axes=(0, 1, 2), initial_patch_size=(16,) * 3
+)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def batch(count=4, channels=1, shape=(16, 16, 16)):
+    images = torch.rand((count, channels, *shape), generator=seeded())
+    return images, (images[:, 0] > 0.5).to(torch.int16)
+
+
+def test_a_batch_comes_back_at_the_patch_size_with_its_labels_only():
+    images, labels = aug.Augmentation()(batch(), SETTINGS, (8, 10, 12), seeded())
+    assert images.shape == (4, 1, 8, 10, 12)
+    assert labels.shape == (4, 8, 10, 12)
+    assert set(labels.unique().tolist()) <= {aug.OUTSIDE, 0, 1}
+
+
+def test_the_same_seed_gives_the_same_batch():
+    first, second = (aug.Augmentation()(batch(), SETTINGS, (8, 8, 8), seeded(5)) for _ in range(2))
+    assert torch.equal(first[0], second[0])
+    assert torch.equal(first[1], second[1])
+
+
+def test_without_any_transform_the_centre_is_cut_exactly():
+    nothing = aug.Augmentation(
+        rotation=0,
+        scaling=0,
+        noise=0,
+        blur=0,
+        brightness=0,
+        contrast=0,
+        low_resolution=0,
+        gamma_inverted=0,
+        gamma=0,
+        mirror=0,
+    )
+    images, labels = batch()
+    result = nothing((images, labels), SETTINGS, (8, 8, 8), seeded())
+    assert torch.equal(result[0], images[..., 4:12, 4:12, 4:12])
+    assert torch.equal(result[1], labels[..., 4:12, 4:12, 4:12])
+
+
+def test_the_input_batch_is_left_alone():
+    images, labels = batch()
+    before = images.clone()
+    aug.Augmentation(noise=1.0, mirror=1.0)((images, labels), SETTINGS, (16, 16, 16), seeded())
+    assert torch.equal(images, before)
+
+
+def test_the_identity_resamples_to_the_centre():
+    images, labels = batch()
+    matrices = aug.affine(torch.zeros(4, 3), torch.ones(4), 3, in_plane=False)
+    moved, winner = aug.resample_affine((images, labels), matrices, (8, 8, 8))
+    torch.testing.assert_close(moved, images[..., 4:12, 4:12, 4:12], atol=1e-4, rtol=0)
+    assert torch.equal(winner, labels[..., 4:12, 4:12, 4:12])
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_quarter_turn_equals_numpys(axis):
+    images, labels = batch(1)
+    angles = torch.zeros(1, 3)
+    angles[0, axis] = math.pi / 2
+    moved, winner = aug.resample_affine(
+        (images, labels), aug.affine(angles, torch.ones(1), 3, in_plane=False), (16,) * 3
+    )
+    plane = tuple(a for a in range(3) if a != axis)
+    turns = [np.rot90(images[0, 0].numpy(), k, plane) for k in (1, 3)]
+    k = int(np.argmin([np.abs(moved[0, 0].numpy() - t).max() for t in turns]))
+    np.testing.assert_allclose(moved[0, 0].numpy(), turns[k], atol=1e-3)
+    np.testing.assert_array_equal(winner[0].numpy(), np.rot90(labels[0].numpy(), (1, 3)[k], plane))
+
+
+def test_a_factor_above_one_shrinks_what_is_seen():
+    images = torch.zeros(1, 1, 16, 16, 16)
+    images[..., 4:12, 4:12, 4:12] = 1
+    matrices = aug.affine(torch.zeros(1, 3), torch.tensor([1.4]), 3, in_plane=False)
+    moved, _ = aug.resample_affine((images, images[:, 0].to(torch.int16)), matrices, (16,) * 3)
+    assert float(moved.sum()) == pytest.approx(8**3 / 1.4**3, rel=0.2)
+
+
+def test_stacks_of_slices_turn_only_within_the_slice():
+    matrices = aug.affine(torch.ones(1, 3), torch.tensor([1.3]), 3, in_plane=True)
+    assert matrices[0, 0].tolist() == [1, 0, 0]
+    assert matrices[0, 1:, 0].tolist() == [0, 0]
+
+
+def test_what_leaves_the_image_is_labelled_outside():
+    images, labels = batch(1)
+    matrices = aug.affine(torch.zeros(1, 3), torch.tensor([1.4]), 3, in_plane=False)
+    _, winner = aug.resample_affine((images, labels), matrices, (16,) * 3)
+    assert winner[0, 0, 0, 0] == aug.OUTSIDE
+    assert winner[0, 8, 8, 8] != aug.OUTSIDE
+
+
+@settings(max_examples=20)
+@given(st.floats(0.5, 1.0), st.integers(8, 20))
+def test_blurring_equals_scipy_with_nnunets_kernel_length(sigma, size):
+    values = np.random.RandomState(0).rand(size)
+    matrix = aug._blur_matrix(torch.tensor(sigma), size)
+    length = round((6 * sigma + 0.5 - 1) / 2)
+    expected = ndimage.gaussian_filter1d(values, sigma, radius=length, mode="mirror")
+    np.testing.assert_allclose(matrix.numpy() @ values, expected, atol=1e-5)
+
+
+@settings(max_examples=30)
+@given(st.floats(0.5, 1.0), st.integers(4, 24))
+def test_low_resolution_equals_torchs_interpolation_down_and_up(scale, size):
+    values = torch.rand(size, generator=seeded())
+    small = max(1, round(float(torch.tensor(scale) * size)))
+    down = torch.nn.functional.interpolate(values[None, None], small, mode="nearest-exact")
+    expected = torch.nn.functional.interpolate(down, size, mode="linear")[0, 0]
+    torch.testing.assert_close(
+        aug._low_resolution_matrix(torch.tensor(scale), size) @ values, expected, atol=1e-5, rtol=0
+    )
+
+
+def test_gamma_keeps_mean_and_deviation():
+    images, _ = batch()
+    changed = aug.change_gamma(images, seeded())
+    axes = (1, 2, 3, 4)
+    torch.testing.assert_close(changed.mean(axes), images.mean(axes), atol=1e-4, rtol=0)
+    torch.testing.assert_close(changed.std(axes), images.std(axes), atol=1e-4, rtol=0)
+    assert not torch.allclose(changed, images)
+
+
+def test_contrast_stays_within_the_old_range():
+    images, _ = batch()
+    changed = aug.change_contrast(images, seeded())
+    assert changed.min() >= images.min()
+    assert changed.max() <= images.max()
+
+
+def test_draws_around_one_are_as_often_weaker_as_stronger():
+    drawn = aug.around_one((0.7, 1.5), (20_000,), seeded())
+    assert drawn.min() >= 0.7
+    assert drawn.max() <= 1.5
+    assert float((drawn < 1).float().mean()) == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize("name", ["rotation", "noise", "gamma"])
+def test_transforms_touch_the_published_share_of_samples(name):
+    expected = {"rotation": 0.2, "noise": 0.1, "gamma": 0.3}[name]
+    assert getattr(aug.Augmentation(), name) == expected
+    assert float(aug.chance(expected, 20_000, seeded()).float().mean()) == pytest.approx(expected, abs=0.02)
+
+
+def test_image_and_label_map_are_mirrored_together():
+    images, labels = batch()
+    mirrored, labels = aug.mirror((images.clone(), labels.clone()), (0, 1, 2), 1.0, seeded())
+    assert torch.equal(mirrored, images.flip(2, 3, 4))
+    assert torch.equal(labels, (mirrored[:, 0] > 0.5).to(torch.int16))
+
+
+def test_no_axis_is_mirrored_that_is_not_allowed():
+    images, labels = batch()
+    kept, _ = aug.mirror((images.clone(), labels), (), 1.0, seeded())
+    assert torch.equal(kept, images)
+
+
+def test_slices_are_not_mixed_in_dummy_2d():
+    images = torch.zeros(8, 1, 4, 16, 16)
+    images[:, :, ::2] = 1.0
+    settings = AugmentationSettings(rotation_degrees=180, dummy_2d=True, mirror_axes=(), initial_patch_size=(4, 16, 16))
+    always = aug.Augmentation(
+        blur=1.0, low_resolution=1.0, noise=0, brightness=0, contrast=0, gamma=0, gamma_inverted=0
+    )
+    blurred = always.intensity(images.clone(), settings, seeded())
+    torch.testing.assert_close(blurred, images, atol=1e-5, rtol=0)
+
+
+def test_flat_images_are_augmented_too():
+    flat = AugmentationSettings(rotation_degrees=180, dummy_2d=False, mirror_axes=(0, 1), initial_patch_size=(16, 16))
+    images, labels = batch(6, 3, (16, 16))
+    images, labels = aug.Augmentation(rotation=1, blur=1, low_resolution=1)((images, labels), flat, (8, 8), seeded())
+    assert images.shape == (6, 3, 8, 8)
+    assert torch.isfinite(images).all()

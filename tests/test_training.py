@@ -1,0 +1,276 @@
+"""A training can be watched, stopped, and gone on with; what it leaves can predict."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from autoseg.core.errors import DatasetError, ModelError, StorageError, TrainingError
+from autoseg.data.geometry import Grid
+from autoseg.data.images import Image, LabelMap
+from autoseg.data.labels import Labels
+from autoseg.data.normalization import ZScore
+from autoseg.data.splits import make_splits
+from autoseg.planning.configuration import AugmentationSettings, Configuration, NetworkSpec, Resampling
+from autoseg.prediction.sliding_window import Window, predict_logits
+from autoseg.preprocessing.cases import preprocess_case
+from autoseg.preprocessing.store import PreprocessedDataset
+from autoseg.training.blueprint import Blueprint
+from autoseg.training.compute import choose_compute
+from autoseg.training.loop import Training, train
+from autoseg.training.model import TrainedModel
+
+BOXES = Labels({"background": 0, "box": 1})
+
+
+def configuration(labels=BOXES, dimensions=3, **changes):
+    threes, ones, twos = (3,) * dimensions, (1,) * dimensions, (2,) * dimensions
+    values = {
+        "name": "3d_fullres" if dimensions == 3 else "2d",
+        "dataset_name": "Boxes",
+        "channels": ("MRI",),
+        "labels": labels,
+        "axis_order": (0, 1, 2),
+        "spacing": (1.0,) * dimensions,
+        "median_shape": (12.0,) * dimensions,
+        "patch_size": (8,) * dimensions,
+        "batch_size": 2,
+        "network": NetworkSpec(
+            in_channels=1,
+            classes=labels.outputs,
+            features=(4, 8),
+            kernel_sizes=(threes, threes),
+            strides=(ones, twos),
+            encoder_blocks=(1, 1),
+            decoder_blocks=(1,),
+        ),
+        "normalization": (ZScore(),),
+        "mask_background": (False,),
+        "resampling": Resampling(),
+        "augmentation": AugmentationSettings(
+            rotation_degrees=30,
+            dummy_2d=False,
+            mirror_axes=tuple(range(dimensions)),
+            initial_patch_size=(10,) * dimensions,
+        ),
+        "batch_dice": False,
+    }
+    return Configuration(**{**values, **changes})
+
+
+def boxes(config=None, count=6, values=(1,)):
+    """Cases with a bright box in noise: what any network learns in seconds."""
+    config, random, memory = config or configuration(), np.random.RandomState(0), {}
+    for number in range(count):
+        array = random.normal(size=(12, 12, 12)).astype(np.float32)
+        label = np.zeros((12, 12, 12), np.uint8)
+        corner = random.randint(1, 6, 3)
+        for value in values:
+            where = tuple(slice(c, c + 6 - value) for c in corner)
+            label[where] = value
+            array[where] += 4
+        grid, name = Grid.of(array.shape), f"case_{number}"
+        image = Image(array[None], grid, ("MRI",))
+        memory[name] = preprocess_case(name, image, LabelMap(label, grid, config.labels), config)
+    return PreprocessedDataset(
+        folder=None,
+        configuration=config,
+        cases=tuple(memory),
+        key="boxes",
+        splits=make_splits(list(memory)),
+        memory=memory,
+    )
+
+
+def short(epochs=2, **changes):
+    values = {
+        "iterations_per_epoch": 3,
+        "validation_iterations": 2,
+        "batch_size": 2,
+        "base_features": 4,
+        "precision": "float32",
+    }
+    return Blueprint.quick(minutes=1).changed(**{"epochs": epochs, "minutes": None, **values, **changes})
+
+
+def same(first: TrainedModel, second: TrainedModel) -> bool:
+    return all(torch.equal(w, second.weights[name]) for name, w in first.weights.items())
+
+
+def test_a_bright_box_is_learned():
+    training = train(boxes(), blueprint=short(epochs=8, iterations_per_epoch=40), show_progress=False)
+    assert training.finished
+    assert training.history.epochs[-1].mean_pseudo_dice > 0.9
+    assert training.history.epochs[-1].training_loss < training.history.epochs[0].training_loss
+
+
+@pytest.mark.parametrize(
+    "blueprint", [short(), short(optimizer="sgd", deep_supervision=True, weight_averaging=0.0, mirroring=True)]
+)
+def test_the_same_seed_trains_the_same_weights(blueprint):
+    first, second = (train(boxes(), blueprint=blueprint, show_progress=False).model for _ in range(2))
+    assert same(first, second)
+    assert not same(first, train(boxes(), blueprint=blueprint.changed(seed=1), show_progress=False).model)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        Labels({"background": 0, "box": 1, "core": 2}),
+        Labels({"background": 0, "whole": (1, 2), "core": 2}, region_order=(1, 2)),
+        Labels({"background": 0, "box": 1}, ignore=2),
+    ],
+    ids=["labels", "regions", "ignore"],
+)
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_labels_regions_and_ignore_train_in_2d_and_3d(labels, dimensions):
+    prepared = boxes(configuration(labels, dimensions), values=(1, 2))
+    training = train(prepared, blueprint=short(deep_supervision=True), show_progress=False)
+    assert np.isfinite(training.history.epochs[-1].training_loss)
+    assert len(training.history.epochs[-1].pseudo_dice) == len(labels.regions)
+
+
+def test_leaving_the_loop_keeps_what_was_learned_and_a_new_loop_goes_on():
+    interrupted, whole = (Training(boxes(), blueprint=short(epochs=4)) for _ in range(2))
+    for _ in itertools.islice(interrupted, 2):
+        pass
+    assert interrupted.model.history.epochs[-1].number == 1
+    assert not interrupted.finished
+    list(interrupted)
+    list(whole)
+    assert same(interrupted.model, whole.model)
+
+
+def test_a_run_that_was_cut_goes_on_from_the_folder_to_the_same_weights(tmp_path):
+    blueprint = short(epochs=4)
+    whole = train(boxes(), blueprint=blueprint, show_progress=False)
+    for _ in itertools.islice(Training(boxes(), blueprint=blueprint, folder=tmp_path), 2):
+        pass
+    again = Training(boxes(), blueprint=blueprint, folder=tmp_path)
+    assert len(again.history) == 2
+    list(again)
+    assert same(again.model, whole.model)
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    first = train(boxes(), blueprint=short(), folder=tmp_path, show_progress=False)
+    second = Training(boxes(), blueprint=short(), folder=tmp_path)
+    assert second.finished
+    assert list(second) == []
+    assert same(first.model, second.model)
+    assert sorted(p.name for p in first.folder.iterdir()) == ["model.json", "run.json", "weights.safetensors"]
+
+
+def test_another_blueprint_does_not_go_on_from_this_one(tmp_path):
+    train(boxes(), blueprint=short(), folder=tmp_path, show_progress=False)
+    assert len(Training(boxes(), blueprint=short(seed=7), folder=tmp_path).history) == 0
+
+
+def test_an_interrupted_cell_leaves_a_model_that_predicts(tmp_path):
+    class Interrupting:
+        calls = 0
+
+        def __call__(self, volumes, request, random):
+            from autoseg.training.patches import draw_patches
+
+            type(self).calls += 1
+            if type(self).calls > 7:
+                raise KeyboardInterrupt
+            return draw_patches(volumes, request, random)
+
+    training = train(boxes(), blueprint=short(epochs=50, sampler=Interrupting()), folder=tmp_path, show_progress=False)
+    assert 0 < len(training.history) < 50
+    logits = predict_logits(
+        training.model.network(),
+        np.zeros((1, 12, 12, 12), np.float32),
+        Window(patch_size=(8, 8, 8)),
+        choose_compute("cpu"),
+    )
+    assert logits.shape == (2, 12, 12, 12)
+
+
+def test_a_budget_of_minutes_is_kept():
+    training = train(boxes(), blueprint=short(epochs=None, minutes=0.05), show_progress=False)
+    assert training.finished
+    assert training.seconds < 0.05 * 60 * 1.5
+    assert training.history.epochs[-1].learning_rate < 0.2 * training.blueprint.learning_rate
+
+
+def test_a_loss_that_is_no_number_stops_with_advice():
+    broken = short(loss=lambda logits, target: logits.sum() * float("nan"))
+    with pytest.raises(TrainingError, match=r"the loss became nan in iteration 0 .* Try a third of it"):
+        train(boxes(), blueprint=broken, show_progress=False)
+
+
+def test_own_network_and_loss_are_used_and_asked_back_on_loading(tmp_path):
+    def tiny(spec):
+        return torch.nn.Conv3d(spec.in_channels, spec.classes, 3, padding=1)
+
+    model = train(boxes(), blueprint=short(network=tiny), show_progress=False).model
+    assert set(model.weights) == {"weight", "bias"}
+    model.save(tmp_path)
+    with pytest.raises(ModelError, match=r"your own component 'tiny'.*components=\{'tiny': tiny\}"):
+        TrainedModel.load(tmp_path)
+    assert same(TrainedModel.load(tmp_path, components={"tiny": tiny}), model)
+
+
+def test_a_model_comes_back_from_its_folder(tmp_path):
+    model = train(boxes(), blueprint=short(), show_progress=False).model
+    loaded = TrainedModel.load(model.save(tmp_path))
+    assert same(loaded, model)
+    assert (loaded.configuration, loaded.blueprint, loaded.fold) == (model.configuration, model.blueprint, 0)
+    assert loaded.history.epochs == model.history.epochs
+
+
+def test_models_that_cannot_be_read_are_said_to_be_so(tmp_path):
+    with pytest.raises(ModelError, match=r"holds no finished model: model.json and weights.safetensors missing"):
+        TrainedModel.load(tmp_path)
+    train(boxes(), blueprint=short(), show_progress=False).model.save(tmp_path)
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:200])
+    with pytest.raises(ModelError, match="damaged or cut short"):
+        TrainedModel.load(tmp_path)
+
+
+def test_weights_of_another_plan_are_refused():
+    model = train(boxes(), blueprint=short(), show_progress=False).model
+    wider = replace(model, blueprint=model.blueprint.changed(base_features=8))
+    with pytest.raises(ModelError, match="the weights do not fit the network of '3d_fullres'"):
+        wider.network()
+
+
+def test_an_unwritable_folder_is_named(tmp_path):
+    (tmp_path / "runs").write_text("in the way")
+    with pytest.raises(StorageError, match="cannot write"):
+        train(boxes(), blueprint=short(), folder=tmp_path, show_progress=False)
+
+
+@pytest.mark.parametrize(
+    ("fold", "error", "message"),
+    [(9, DatasetError, "fold 9 does not exist"), ("some", TrainingError, "must be a number such as 0, or 'all'")],
+)
+def test_unknown_folds_are_refused(fold, error, message):
+    with pytest.raises(error, match=message):
+        Training(boxes(), fold=fold)
+
+
+def test_the_fold_all_trains_on_every_case():
+    assert Training(boxes(), fold="all").feed.training_names == tuple(f"case_{i}" for i in range(6))
+
+
+def test_devices_that_are_not_there_are_refused():
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    with pytest.raises(TrainingError, match="the device 'cuda' is not there"):
+        Training(boxes(), device="cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_it_trains_on_a_gpu():
+    training = train(boxes(), blueprint=short(precision="auto"), device="cuda", show_progress=False)
+    assert np.isfinite(training.history.epochs[-1].training_loss)
