@@ -1,1 +1,85 @@
-"""nnU-Net you can look inside: biomedical image segmentation that configures itself and says why."""
+"""nnU-Net you can look inside: biomedical image segmentation that configures itself and says why.
+
+    dataset     = autoseg.open_dataset("data/Task04_Hippocampus")
+    fingerprint = autoseg.extract_fingerprint(dataset)
+    plan        = autoseg.make_plan(fingerprint, autoseg.Budget(memory_gb=8))
+    prepared    = autoseg.preprocess(dataset, plan["3d_fullres"], folder="work")
+    training    = autoseg.train(prepared, fold=0, blueprint=autoseg.Blueprint.quick(minutes=5))
+    predictions = autoseg.predict(training.model, dataset.fold(0).validation)
+    evaluation  = autoseg.evaluate(predictions, dataset)
+
+Every name below is loaded when it is first used, so that importing autoseg costs nothing and planning needs no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from autoseg.core.errors import AutosegError as AutosegError
+    from autoseg.data.checks import check as check
+    from autoseg.data.dataset import Case as Case
+    from autoseg.data.dataset import Dataset as Dataset
+    from autoseg.data.dataset import open_dataset as open_dataset
+    from autoseg.data.fingerprint import Fingerprint as Fingerprint
+    from autoseg.data.fingerprint import extract_fingerprint as extract_fingerprint
+    from autoseg.data.labels import Labels as Labels
+    from autoseg.data.samples import sample_dataset as sample_dataset
+    from autoseg.display.report import write_report as write_report
+    from autoseg.evaluation.scores import Evaluation as Evaluation
+    from autoseg.evaluation.scores import evaluate as evaluate
+    from autoseg.planning.plan import Budget as Budget
+    from autoseg.planning.plan import Plan as Plan
+    from autoseg.planning.planner import make_plan as make_plan
+    from autoseg.prediction.inference import Prediction as Prediction
+    from autoseg.prediction.inference import predict as predict
+    from autoseg.preprocessing.store import PreprocessedDataset as PreprocessedDataset
+    from autoseg.preprocessing.store import preprocess as preprocess
+    from autoseg.training.blueprint import Blueprint as Blueprint
+    from autoseg.training.loop import Training as Training
+    from autoseg.training.loop import train as train
+    from autoseg.training.model import TrainedModel as TrainedModel
+
+__version__ = "0.1.0"
+
+PUBLIC = {  # name: the module it lives in, in the order of the work
+    "open_dataset": "data.dataset",
+    "Dataset": "data.dataset",
+    "Case": "data.dataset",
+    "Labels": "data.labels",
+    "sample_dataset": "data.samples",
+    "check": "data.checks",
+    "extract_fingerprint": "data.fingerprint",
+    "Fingerprint": "data.fingerprint",
+    "make_plan": "planning.planner",
+    "Plan": "planning.plan",
+    "Budget": "planning.plan",
+    "preprocess": "preprocessing.store",
+    "PreprocessedDataset": "preprocessing.store",
+    "Blueprint": "training.blueprint",
+    "train": "training.loop",
+    "Training": "training.loop",
+    "TrainedModel": "training.model",
+    "predict": "prediction.inference",
+    "Prediction": "prediction.inference",
+    "evaluate": "evaluation.scores",
+    "Evaluation": "evaluation.scores",
+    "write_report": "display.report",
+    "AutosegError": "core.errors",
+}
+
+__all__ = list(PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use; PEP 562."""
+    if name not in PUBLIC:
+        from autoseg.core.errors import did_you_mean
+
+        raise AttributeError(f"module 'autoseg' has no attribute {name!r}. {did_you_mean(name, PUBLIC)}")
+    return getattr(import_module(f"autoseg.{PUBLIC[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*PUBLIC, "__version__"])
