@@ -1,0 +1,48 @@
+"""How objects show themselves in a notebook: cards of facts, pictures, charts and tables, as HTML without scripts.
+
+`render(obj)` gives the HTML of one of autoseg's objects. Each room's displays are imported when the first object of
+that room is shown, so showing a plan never loads torch.
+"""
+
+from __future__ import annotations
+
+from functools import singledispatch
+from importlib import import_module
+
+ROOMS = {  # the folder of an object's class: the modules that display what lives there
+    "core": ("decisions",),
+    "data": ("data", "fingerprint"),
+    "planning": ("plan",),
+    "preprocessing": ("preprocessing",),
+    "training": ("training",),
+    "prediction": ("results",),
+    "evaluation": ("results",),
+}
+
+
+@singledispatch
+def render(obj: object) -> str:
+    """The HTML of an object of autoseg. Raises `TypeError` for anything that has no display.
+
+    >>> from autoseg.data.labels import Labels
+    >>> "liver" in render(Labels({"background": 0, "liver": 1}))
+    True
+    """
+    package, _, rest = type(obj).__module__.partition(".")
+    for room in ROOMS.get(rest.partition(".")[0], ()) if package == "autoseg" else ():
+        import_module(f"autoseg.display.{room}")  # registers the room's displays
+    display = render.dispatch(type(obj))
+    if display is render.dispatch(object):
+        raise TypeError(f"a {type(obj).__name__} has no display")
+    return display(obj)
+
+
+@render.register
+def _(objects: tuple) -> str:  # type: ignore[type-arg]  # singledispatch takes plain classes only
+    """What `check` returns: all findings in one card; other tuples one below the other."""
+    from autoseg.data.checks import Finding
+    from autoseg.display.data import show_findings
+
+    if all(isinstance(item, Finding) for item in objects):
+        return show_findings(objects)
+    return "".join(render(item) for item in objects)

@@ -1,0 +1,224 @@
+"""Displays of what is on disk and what is known of it: labels, datasets, cases, images, findings."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from autoseg.core.errors import DatasetError
+from autoseg.data.checks import Finding
+from autoseg.data.dataset import Case, Dataset, Fold
+from autoseg.data.geometry import Grid
+from autoseg.data.images import Image, LabelMap
+from autoseg.data.labels import Labels
+from autoseg.display import render
+from autoseg.display.colours import bar, colour_of, legend, named, swatch
+from autoseg.display.html import (
+    Html,
+    beside,
+    card,
+    chip,
+    facts,
+    fold,
+    gallery,
+    join,
+    names,
+    section,
+    table,
+    tag,
+    text,
+)
+from autoseg.display.slices import Overlay, orientation_of, overlay_of, thumbnail, unit_of, views
+from autoseg.display.words import count, number, share, size, times
+
+READ_AT_ONCE = 12_000_000  # bytes of files that a dataset's display may read for its pictures: about half a second
+THUMBNAILS = 5
+ROWS = 200
+
+
+@render.register
+def show_labels(labels: Labels) -> str:
+    note = "regions: each is predicted on its own, later ones are written over earlier ones"
+    return card("Labels", count(len(labels.regions), "class", "classes"), label_table(labels),
+                note=note if labels.has_regions else None)
+
+
+def label_table(labels: Labels) -> Html:
+    """Colour, name and value of each label or region."""
+    rows: list[tuple[object, ...]] = []
+    for name, value in labels.names.items():
+        values = (value,) if isinstance(value, int) else value
+        rows.append((join(*(swatch(colour_of(v)) for v in values if v)), name, ", ".join(map(str, values))))
+    if labels.ignore is not None:
+        rows.append((swatch(colour_of(labels.ignore, labels.ignore)), "ignore (nobody annotated it)", labels.ignore))
+    return table(("", "label", "value in the files"), rows)
+
+
+@render.register
+def show_dataset(dataset: Dataset) -> str:
+    essence = {
+        "training cases": f"{len(dataset):,}",
+        "test cases": f"{len(dataset.test):,}",
+        "channels" if len(dataset.channels) > 1 else "channel": ", ".join(dataset.channels),
+        "foreground labels": len(dataset.labels.foreground),
+    }
+    return card(
+        "Dataset",
+        dataset.name,
+        facts(essence),
+        case_pictures(dataset.training),
+        fold("Labels", label_table(dataset.labels), hint=", ".join(dataset.labels.regions)),
+        fold("Training cases", names([c.name for c in dataset], more="more; dataset.training has all of them"),
+             hint=count(len(dataset), "case")),
+        fold("Test cases", names([c.name for c in dataset.test]), hint=count(len(dataset.test), "case"))
+        if dataset.test
+        else None,
+        note=str(dataset.folder) if dataset.folder else "from memory",
+    )
+
+
+def case_pictures(cases: Sequence[Case], *, most: int = THUMBNAILS) -> Html:
+    """Pictures of cases spread over the list, as many as are read in a moment, with the legend of their labels."""
+    chosen = [cases[i] for i in np.linspace(0, len(cases) - 1, min(most, len(cases))).astype(int)]
+    shown: list[list[tuple[Html, object]]] = []
+    left = READ_AT_ONCE
+    for case in chosen:
+        left -= bytes_of(case)
+        if left < 0:
+            break
+        shown.append([(_case_thumbnail(case), case.name)])
+    if not shown:
+        return text(f"One case is {size(bytes_of(cases[0]))} on disk, so none is read here; dataset[name] shows one.")
+    return join(gallery(*shown), legend(cases[0].labels) if cases[0].label_path else None)
+
+
+def bytes_of(case: Case) -> int:
+    return sum(path.stat().st_size for path in (*case.image_paths, case.label_path) if path and path.exists())
+
+
+def _case_thumbnail(case: Case) -> Html:
+    """A picture of a case, or the reason why there is none: one bad file must not hide the others."""
+    try:
+        return thumbnail(case.image(), overlay_of(case.label() if case.label_path else None))
+    except DatasetError as error:
+        return tag("span", "cannot be shown: ", str(error), class_="as-missing")
+
+
+@render.register
+def show_fold(fold_: Fold) -> str:
+    parts = (("Training cases", fold_.training), ("Validation cases", fold_.validation))
+    return card(
+        "Fold",
+        f"{len(fold_.training)} train, {len(fold_.validation)} validate",
+        *(fold(title, names([c.name for c in cases]), hint=count(len(cases), "case")) for title, cases in parts),
+        note="a model learns from the training cases and is judged on the validation cases, which it never saw",
+    )
+
+
+@render.register
+def show_case(case: Case) -> str:
+    image = case.image()
+    label_map = case.label() if case.label_path else None
+    if label_map is not None and label_map.grid.shape != image.grid.shape:
+        raise DatasetError(f"label map and image differ: {label_map.grid.difference(image.grid)}")
+    files_ = [("image", path) for path in case.image_paths] + ([("label map", case.label_path)] if label_map else [])
+    rows = [(what, tag("code", path.name), size(path.stat().st_size)) for what, path in files_ if path]
+    return card(
+        "Case",
+        case.name,
+        views(image, overlay_of(label_map)),
+        voxel_table(label_map) if label_map else text("no label map: only training cases have one"),
+        facts(grid_facts(image.grid) | _intensity_range(image)),
+        fold("Files", text(str(case.image_paths[0].parent)), table(("", "name", "size"), rows, numbers=(2,)),
+             hint=count(len(rows), "file")),
+        note=", ".join(case.channels),
+    )
+
+
+def present_in(label_map: LabelMap) -> tuple[int, ...]:
+    """The values that occur."""
+    return tuple(np.unique(label_map.array).tolist())
+
+
+def grid_facts(grid: Grid) -> dict[str, object]:
+    """Shape, spacing, extent and orientation in words."""
+    unit = unit_of(grid)
+    spacing = {} if unit == "px" else {"spacing": times(grid.spacing, "mm"), "extent": times(grid.extent, "mm")}
+    axes = {"axes grow towards": _directions(grid)} if orientation_of(grid) else {}
+    return {"shape": times(grid.shape, "voxels" if grid.dimensions == 3 else "pixels"), **spacing, **axes}
+
+
+def _directions(grid: Grid) -> str:
+    words = {"S": "head", "I": "feet", "A": "front", "P": "back", "L": "left", "R": "right"}
+    return ", ".join(words[letter] for letter in grid.orientation)
+
+
+def _intensity_range(image: Image) -> dict[str, object]:
+    if len(image.channels) > 3:
+        return {"channels": len(image.channels)}
+    return {
+        f"{name} intensities": f"{number(float(c.min()))} to {number(float(c.max()))}"
+        for name, c in zip(image.channels, image.array, strict=True)
+    }
+
+
+def voxel_table(label_map: LabelMap) -> Html:
+    """How much of the image each label takes."""
+    values, amounts = np.unique(label_map.array, return_counts=True)
+    voxel = float(np.prod(label_map.grid.spacing))
+    in_3d = label_map.grid.dimensions == 3
+    labelled = max(int(amounts[values != 0].sum()), 1)
+    rows = [
+        (named(v, label_map.labels), f"{n:,}", number(n * voxel / 1000) if in_3d else share(n / label_map.array.size),
+         bar(n / labelled, share(n / labelled), colour=colour_of(v, label_map.labels.ignore)))
+        for v, n in zip(values.tolist(), amounts.tolist(), strict=True)
+        if v != 0
+    ]
+    head = ("label", "voxels" if in_3d else "pixels", "ml" if in_3d else "of the image", "share of the foreground")
+    return table(head, rows, numbers=(1, 2)) if rows else text("nothing is labelled")
+
+
+@render.register
+def show_image(image: Image) -> str:
+    return card(
+        "Image",
+        times(image.grid.shape),
+        views(image, Overlay()),
+        facts(grid_facts(image.grid) | _intensity_range(image)),
+        note=", ".join(image.channels),
+    )
+
+
+@render.register
+def show_label_map(label_map: LabelMap) -> str:
+    empty = Image(np.zeros((1, *label_map.grid.shape), np.float32), label_map.grid, ("",))
+    return card(
+        "Label map",
+        times(label_map.grid.shape),
+        views(empty, Overlay(filled=label_map.array, ignore=label_map.labels.ignore, opacity=0.85)),
+        voxel_table(label_map),
+        facts(grid_facts(label_map.grid)),
+    )
+
+
+@render.register
+def show_finding(finding: Finding) -> str:
+    return show_findings((finding,))
+
+
+def show_findings(findings: tuple[Finding, ...]) -> str:
+    """All findings, the worst first."""
+    if not findings:
+        return card("Check", "nothing found", text("Every case can be read, and image and label map fit together."))
+    worst_first = sorted(findings, key=lambda f: ("error", "warning", "note").index(f.severity))
+    tally = Counter(f.severity for f in findings)
+    rows = [(chip(f.severity), join(tag("b", _concerned(f)), tag("br"), f.message)) for f in worst_first[:ROWS]]
+    note = f"the first {ROWS} of {len(findings)}" if len(findings) > ROWS else None
+    return card("Check", ", ".join(count(n, s) for s, n in tally.items()), table(("", ""), rows), note=note)
+
+
+def _concerned(finding: Finding) -> str:
+    few = ", ".join(finding.cases[:3])
+    return f"{few} and {len(finding.cases) - 3} more" if len(finding.cases) > 3 else few or "the dataset"

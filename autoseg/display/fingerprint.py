@@ -1,0 +1,117 @@
+"""The display of a dataset's fingerprint: how its cases differ in size, spacing, intensity and labels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from autoseg.data.fingerprint import CaseFacts, Fingerprint, IntensityFacts
+from autoseg.display import render
+from autoseg.display.charts import Mark, histogram, strip
+from autoseg.display.colours import colour_of, named
+from autoseg.display.html import Html, beside, card, facts, fold, join, section, table, text
+from autoseg.display.words import count, number, share, times
+
+AXES = ("z", "y", "x")
+ROWS = 200
+LOPSIDED = 0.5  # a histogram with so much in one bin shows nothing; the cases' means on a logarithmic line do
+HEAD = ("smallest", "all cases", "largest", "median")
+
+
+@render.register
+def show_fingerprint(fingerprint: Fingerprint) -> str:
+    shape, spacing = np.median(fingerprint.shapes, axis=0), np.median(fingerprint.spacings, axis=0)
+    essence = {
+        "cases": f"{len(fingerprint.cases):,}",
+        "median shape": times(shape, "voxels"),
+        "median spacing": times(spacing, "mm"),
+        "left after cropping": share(fingerprint.relative_size),
+    }
+    channels = enumerate(zip(fingerprint.channels, fingerprint.intensities, strict=True))
+    return card(
+        "Fingerprint",
+        fingerprint.dataset_name,
+        facts(essence),
+        section("Size of the cases", sizes(fingerprint), hint="voxels; each dot is a case, the bar is the median"),
+        section("Spacing", spacings(fingerprint), hint="mm from voxel to voxel"),
+        *(intensities(name, i, fact, fingerprint) for i, (name, fact) in channels),
+        section("Labels", presence(fingerprint), hint="voxels of each label in the cases that have it"),
+        fold("Cases", case_table(fingerprint), hint=count(len(fingerprint.cases), "case")),
+    )
+
+
+def sizes(fingerprint: Fingerprint) -> Html:
+    """How many voxels the cases have along each axis."""
+    rows = zip(AXES, fingerprint.shapes.T, strict=True)
+    return table(("axis", *HEAD), [(axis, *_spread(column)) for axis, column in rows], numbers=(1, 4))
+
+
+def spacings(fingerprint: Fingerprint) -> Html:
+    """How far voxels are apart along each axis; one line where all cases agree."""
+    if np.allclose(fingerprint.spacings, fingerprint.spacings[0], rtol=1e-4):
+        return text(f"every case has {times(fingerprint.spacings[0], 'mm')} (z, y, x)")
+    rows = zip(AXES, fingerprint.spacings.T, strict=True)
+    return table(("axis", *HEAD), [(axis, *_spread(column)) for axis, column in rows], numbers=(1, 4))
+
+
+def _spread(values: np.ndarray, colour: str | None = None) -> tuple[object, ...]:
+    """Smallest, a dot for each value, largest, median."""
+    low, high = float(values.min()), float(values.max())
+    dots = strip(values.tolist(), (low, high)) if colour is None else strip(values.tolist(), (low, high), colour=colour)
+    return number(low), dots if high > low else "all the same", number(high), number(float(np.median(values)))
+
+
+def intensities(channel: str, position: int, intensity: IntensityFacts, fingerprint: Fingerprint) -> Html:
+    """The foreground intensities of one channel: their distribution and the numbers that normalization reads."""
+    numbers = {
+        "mean": intensity.mean,
+        "deviation": intensity.std,
+        "median": intensity.median,
+        "0.5% are below": intensity.percentile_00_5,
+        "99.5% are below": intensity.percentile_99_5,
+        "lowest": intensity.minimum,
+        "highest": intensity.maximum,
+    }
+    shown = facts({name: number(value) for name, value in numbers.items()})
+    means = np.array([c.intensity_mean[position] for c in fingerprint.cases if len(c.intensity_mean) > position])
+    title = f"Intensities of {channel}"
+    if not intensity.histogram or intensity.maximum <= intensity.minimum:
+        return section(title, shown, hint="foreground only")
+    if max(intensity.histogram) > LOPSIDED and means.size and means.min() > 0:
+        return section(title, _scales(means), shown, hint="foreground only; means of the cases on a logarithmic line")
+    marks = (
+        Mark(intensity.percentile_00_5, "0.5%"),
+        Mark(intensity.median, "median"),
+        Mark(intensity.percentile_99_5, "99.5%"),
+    )
+    chart = histogram(intensity.histogram, (intensity.minimum, intensity.maximum), marks)
+    return section(title, beside(chart, shown), hint="foreground only; each case counts the same")
+
+
+def _scales(means: np.ndarray) -> Html:
+    """The cases' mean intensities where they differ by orders of magnitude."""
+    low, high = float(means.min()), float(means.max())
+    dots = strip(means.tolist(), (low, high), logarithmic=True)
+    row = ("mean of a case", number(low), dots, number(high), number(float(np.median(means))))
+    return table(("", *HEAD), [row], numbers=(1, 4))
+
+
+def presence(fingerprint: Fingerprint) -> Html:
+    """In how many cases each label occurs, and how large it is there."""
+    rows: list[tuple[object, ...]] = []
+    for value in fingerprint.labels.foreground:
+        found = np.array([c.label_voxels[value] for c in fingerprint.cases if c.label_voxels.get(value)])
+        spread = _spread(found, colour_of(value)) if found.size else ("–",) * 4
+        rows.append((named(value, fingerprint.labels), f"{found.size:,} of {len(fingerprint.cases):,}", *spread))
+    return table(("label", "in cases", *HEAD), rows, numbers=(2, 5))
+
+
+def case_table(fingerprint: Fingerprint) -> Html:
+    """One row a case."""
+    rows = [_case_row(case) for case in fingerprint.cases[:ROWS]]
+    shown = table(("case", "shape", "spacing in mm", "labelled voxels"), rows, numbers=(3,))
+    rest = len(fingerprint.cases) - ROWS
+    return join(shown, text(f"and {rest:,} more; fingerprint.table() has all of them") if rest > 0 else None)
+
+
+def _case_row(case: CaseFacts) -> tuple[object, ...]:
+    return case.name, times(case.shape), times(case.spacing), f"{sum(case.label_voxels.values()):,}"

@@ -1,0 +1,173 @@
+"""Displays of predictions and of what they are worth: overlays, and scores with the worst cases first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from autoseg.core.errors import AutosegError
+from autoseg.data.dataset import Case
+from autoseg.data.images import LabelMap
+from autoseg.data.labels import Labels
+from autoseg.display import render
+from autoseg.display.charts import strip
+from autoseg.display.colours import bar, colour_of, colour_of_region, legend, swatch
+from autoseg.display.data import READ_AT_ONCE, bytes_of, voxel_table
+from autoseg.display.html import Html, card, facts, fold, gallery, join, names, section, table, tag, text
+from autoseg.display.slices import Overlay, thumbnail, views
+from autoseg.display.words import count, duration, number, score
+from autoseg.evaluation.scores import Evaluation
+from autoseg.prediction.inference import Prediction, Predictions
+
+THUMBNAILS = 5
+WORST = 12  # rows that are open; the others fold
+ROWS = 300
+COLUMNS = 5  # labels with a column of their own
+
+
+@render.register
+def show_prediction(prediction: Prediction) -> str:
+    labels = prediction.label_map.labels
+    overlay = overlay_of(prediction)
+    told = "filled: predicted · line: reference" if overlay.outlined is not None else "filled and outlined: predicted"
+    return card(
+        "Prediction",
+        prediction.case.name,
+        views(prediction.case.image(), overlay),
+        legend(labels, told),
+        section("Predicted", voxel_table(prediction.label_map)),
+        note=f"predicted in {duration(prediction.seconds)}" if prediction.seconds else None,
+    )
+
+
+def overlay_of(prediction: Prediction) -> Overlay:
+    """The prediction filled, the reference as a line where the case has one."""
+    reference = reference_of(prediction.case)
+    ignore = prediction.label_map.labels.ignore
+    outlined = None if reference is None else reference.array
+    return Overlay(filled=prediction.label_map.array, outlined=outlined, ignore=ignore)
+
+
+def reference_of(case: Case) -> LabelMap | None:
+    """The case's label map, if it has one that can be read."""
+    if case.label_path is None:
+        return None
+    try:
+        return case.label()
+    except AutosegError:  # a prediction is worth showing without its reference
+        return None
+
+
+@render.register
+def show_predictions(predictions: Predictions) -> str:
+    seconds = sum(p.seconds for p in predictions)
+    essence = {"cases": f"{len(predictions):,}"}
+    if seconds:  # predictions that were found on disk took none
+        essence |= {"time": duration(seconds), "a case": duration(seconds / len(predictions))}
+    return card(
+        "Predictions",
+        count(len(predictions), "case"),
+        facts(essence),
+        pictures(predictions[:THUMBNAILS]),
+        fold("Cases", names([p.case.name for p in predictions]), hint=count(len(predictions), "case")),
+    )
+
+
+def pictures(predictions: Sequence[Prediction], notes: dict[str, str] | None = None) -> Html | None:
+    """A thumbnail of each prediction over its image, as many as are read in a moment."""
+    shown = []
+    left = READ_AT_ONCE
+    for prediction in predictions:
+        left -= bytes_of(prediction.case)
+        if left < 0:
+            break
+        name = prediction.case.name
+        caption = join(name, tag("br"), (notes or {})[name]) if notes else name
+        shown.append([(thumbnail(prediction.case.image(), overlay_of(prediction)), caption)])
+    if not shown:
+        return None
+    lined = any(p.case.label_path for p in predictions)
+    told = "filled: predicted" + (" · line: reference" if lined else "")
+    return join(gallery(*shown), legend(predictions[0].label_map.labels, told))
+
+
+@render.register
+def show_evaluation(evaluation: Evaluation) -> str:
+    worst = evaluation.worst(THUMBNAILS)
+    known = {p.case.name: p for p in evaluation.predictions}
+    notes = {name: f"Dice {score(evaluation.by_case[name])}" for name in worst}
+    shown = pictures([known[n] for n in worst if n in known], notes)
+    cases = case_rows(evaluation)
+    return card(
+        "Evaluation",
+        f"mean Dice {number(evaluation.mean, 4)}",
+        facts(_essence(evaluation)),
+        section("Labels", label_table(evaluation), hint="each dot is a case, the bar is the median"),
+        section("The worst cases", shown) if shown else None,
+        section("Cases", case_table(evaluation, cases[:WORST]), hint="Dice, the worst first"),
+        fold("The other cases", case_table(evaluation, cases[WORST:ROWS]), hint=count(len(cases) - WORST, "case"))
+        if len(cases) > WORST
+        else None,
+        text(f"and {len(cases) - ROWS:,} more; evaluation.table() has all of them") if len(cases) > ROWS else None,
+        note="whole cases on their own grid; a label that a case neither has nor was given does not count",
+    )
+
+
+def _essence(evaluation: Evaluation) -> dict[str, object]:
+    worst = evaluation.worst(1)
+    return {
+        "cases": f"{len(evaluation.cases):,}",
+        "labels": len(evaluation.labels),
+        "worst case": f"{worst[0]}, {score(evaluation.by_case[worst[0]])}" if worst else "–",
+    }
+
+
+def _labels_of(evaluation: Evaluation) -> Labels | None:
+    return evaluation.predictions[0].label_map.labels if evaluation.predictions else None
+
+
+def colours(evaluation: Evaluation) -> dict[str, str]:
+    """The colour of each label or region."""
+    labels = _labels_of(evaluation)
+    return {
+        name: colour_of(i + 1) if labels is None else colour_of_region(labels, name)
+        for i, name in enumerate(evaluation.labels)
+    }
+
+
+def label_table(evaluation: Evaluation) -> Html:
+    """Mean Dice of each label, and every case as a dot."""
+    rows = []
+    known = [s.dice for s in evaluation.scores if s.dice == s.dice]
+    lowest = math.floor(10 * min(known, default=0.0)) / 10
+    for name, colour in colours(evaluation).items():
+        dice = [s.dice for s in evaluation.scores if s.label == name]
+        iou = [s.iou for s in evaluation.scores if s.label == name and s.iou == s.iou]
+        mean_iou = sum(iou) / len(iou) if iou else float("nan")
+        dots = strip(dice, (lowest, 1.0), colour=colour)
+        rows.append((join(swatch(colour), " ", name), score(evaluation.by_label[name]), score(mean_iou), dots,
+                     sum(d == d for d in dice)))
+    return table(("label", "mean Dice", "mean IoU", f"Dice of each case, from {lowest:g} to 1", "cases"), rows, numbers=(1, 2, 4))
+
+
+def case_rows(evaluation: Evaluation) -> list[tuple[object, ...]]:
+    """Every case with its mean Dice and that of its labels, the worst first."""
+    by_case: dict[str, dict[str, float]] = {}
+    for s in evaluation.scores:
+        by_case.setdefault(s.case, {})[s.label] = s.dice
+    means = evaluation.by_case
+    order = sorted(by_case, key=lambda name: (means[name] != means[name], means[name]))
+    columns = evaluation.labels[:COLUMNS] if len(evaluation.labels) > 1 else ()
+    return [
+        (name, bar(means[name], score(means[name]), width=90) if means[name] == means[name] else "–",
+         *(score(by_case[name].get(label, float("nan"))) for label in columns))
+        for name in order
+    ]
+
+
+def case_table(evaluation: Evaluation, rows: Sequence[Sequence[object]]) -> Html:
+    """Rows of `case_rows` with their head."""
+    shown = evaluation.labels[:COLUMNS] if len(evaluation.labels) > 1 else ()
+    colour = colours(evaluation)
+    head = ("case", "mean", *(join(swatch(colour[n]), " ", n) for n in shown))
+    return table(head, rows, numbers=tuple(range(2, 2 + len(shown))))

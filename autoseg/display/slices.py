@@ -1,0 +1,303 @@
+"""Slices of images with labels on them: the slice that shows most, in true proportions, the way a radiologist holds it.
+
+Superior and anterior are up, the patient's right is on the left. A grid that says nothing of a patient (a photograph,
+a microscope's stack) is shown as it is stored, without letters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from autoseg.core.types import ImageArray, LabelArray
+from autoseg.data.geometry import Grid
+from autoseg.data.images import Image, LabelMap
+from autoseg.display.colours import colour_of
+from autoseg.display.figures import picture
+from autoseg.display.html import Html, gallery
+
+OPPOSITE = dict(zip("SIAPLR", "ISPARL", strict=True))
+SHARP = 1.5  # device pixels a page pixel: three views of a volume stay below 150 kB
+WIDTH, HEIGHT = 660.0, 300.0  # page pixels that one row of views may take
+CT_WINDOW = (-160.0, 240.0)  # soft tissue, in Hounsfield units
+SAMPLES = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One slice laid on the screen: which axis is cut and where, which axes run down and right, which are flipped."""
+
+    axis: int
+    index: int
+    rows: int
+    columns: int
+    flipped: tuple[bool, bool]
+    letters: tuple[str, str, str, str] | None  # top, right, bottom, left
+    name: str
+
+    def lay(self, array: np.ndarray) -> np.ndarray:
+        """The slice of an array of the grid's shape, as it stands on the screen."""
+        flat = array if array.ndim == 2 else np.take(array, self.index, axis=self.axis)
+        if self.rows > self.columns:
+            flat = flat.T
+        return flat[:: -1 if self.flipped[0] else 1, :: -1 if self.flipped[1] else 1]
+
+    def extent(self, grid: Grid) -> tuple[float, float]:
+        """Width and height in mm."""
+        return grid.extent[self.columns], grid.extent[self.rows]
+
+
+def view_of(grid: Grid, axis: int, index: int) -> View:
+    """How a slice is laid on the screen; a 2D grid is its own only slice."""
+    letters = orientation_of(grid)
+    left = [a for a in range(grid.dimensions) if a != axis] if grid.dimensions == 3 else [0, 1]
+    if letters is None:
+        return View(axis, index, left[0], left[1], (False, False), None, "zyx"[axis] if grid.dimensions == 3 else "")
+    rows, columns = sorted(left, key=lambda a: _height(letters[a]))
+    flip_rows, flip_columns = letters[rows] in "SA", letters[columns] in "RA"
+    down = OPPOSITE[letters[rows]] if flip_rows else letters[rows]
+    right = OPPOSITE[letters[columns]] if flip_columns else letters[columns]
+    plane = {"S": "axial", "A": "coronal", "L": "sagittal"}[_pair(letters[axis])]
+    return View(
+        axis,
+        index,
+        rows,
+        columns,
+        (flip_rows, flip_columns),
+        (OPPOSITE[down], right, down, OPPOSITE[right]),
+        plane,
+    )
+
+
+def _pair(letter: str) -> str:
+    return letter if letter in "SAL" else OPPOSITE[letter]
+
+
+def _height(letter: str) -> int:
+    """Which of two axes stands upright: superior first, then anterior."""
+    return "SAL".index(_pair(letter))
+
+
+def orientation_of(grid: Grid) -> str | None:
+    """The grid's letters, or None where it is the default one, which says nothing of a patient."""
+    if grid.dimensions == 2:
+        return None
+    default = Grid.of(grid.shape, grid.spacing)
+    return None if (grid.origin, grid.direction) == (default.origin, default.direction) else grid.orientation
+
+
+def slice_axis(grid: Grid) -> int:
+    """The axis across the sharpest plane: the one with the largest voxels, the first of equals."""
+    return int(np.argmax(np.round(grid.spacing, 3))) if grid.dimensions == 3 else 0
+
+
+def fullest_slice(labels: LabelArray | None, grid: Grid, axis: int) -> int:
+    """The slice across `axis` with most foreground; the middle one where nothing is labelled."""
+    if grid.dimensions == 2:
+        return 0
+    if labels is None or not labels.any():
+        return grid.shape[axis] // 2
+    others = tuple(a for a in range(3) if a != axis)
+    return int(np.argmax((labels > 0).sum(axis=others)))
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """What is drawn over a slice: labels that are filled, others that are outlined (the filled ones where none are)."""
+
+    filled: LabelArray | None = None
+    outlined: LabelArray | None = None
+    ignore: int | None = None
+    opacity: float = 0.32
+
+    @property
+    def guide(self) -> LabelArray | None:
+        """The labels by which the slice is chosen: what is true where it is known."""
+        return self.filled if self.outlined is None else self.outlined
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How intensities become grey (or colour), and how many page pixels a millimetre takes."""
+
+    window: tuple[float, float]
+    scale: float
+    letters: bool = True
+    unit: str = "mm"
+
+
+def panel(channel: np.ndarray, grid: Grid, view: View, overlay: Overlay, look: Look) -> Html:
+    """One slice as a picture. `channel` has the grid's shape, or a last axis of three colours."""
+    width, height = (max(round(e * look.scale), 24) for e in view.extent(grid))
+    flat = view.lay(channel)
+    millimetres = view.extent(grid)
+
+    def paint(figure: Any) -> None:
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set_axis_off()
+        enlarged = width > flat.shape[1]
+        low, high = look.window
+        axes.imshow(
+            flat if flat.ndim == 2 else np.clip((flat - low) / max(high - low, 1e-6), 0, 1),
+            cmap="gray",
+            vmin=low,
+            vmax=max(high, low + 1e-6),
+            extent=(0, millimetres[0], millimetres[1], 0),
+            interpolation="bicubic" if enlarged else "antialiased",
+            aspect="auto",
+        )
+        _draw_overlay(axes, view, overlay, millimetres)
+        axes.set_xlim(0, millimetres[0])
+        axes.set_ylim(millimetres[1], 0)
+        if look.letters:
+            _annotate(axes, view, (width, height), look)
+
+    words = f"{view.name} slice {view.index + 1} of {grid.shape[view.axis]}" if grid.dimensions == 3 else "image"
+    return picture(paint, (width, height), alt=words, sharp=SHARP, opaque=True)
+
+
+def _draw_overlay(axes: Any, view: View, overlay: Overlay, millimetres: tuple[float, float]) -> None:
+    """Fill and outline each label; edges run half-way between voxels of different labels."""
+    lines = overlay.guide
+    for labels, alpha in ((overlay.filled, overlay.opacity), (lines, None)):
+        flat = None if labels is None else view.lay(labels)
+        if flat is None or not flat.any():
+            continue
+        padded = np.pad(flat, 1)
+        rows, columns = ((np.arange(n + 2) - 0.5) * mm / n for n, mm in zip(flat.shape, millimetres[::-1], strict=True))
+        for value in np.unique(flat[flat > 0]).tolist():
+            mask, colour = (padded == value).astype(np.float32), colour_of(value, overlay.ignore)
+            if alpha is not None:
+                axes.contourf(columns, rows, mask, levels=[0.5, 2], colors=[colour], alpha=alpha)
+            else:
+                axes.contour(columns, rows, mask, levels=[0.5], colors=[colour], linewidths=1.0)
+
+
+def _annotate(axes: Any, view: View, size: tuple[int, int], look: Look) -> None:
+    """Orientation letters at the edges, and a scale bar."""
+    from matplotlib.patheffects import withStroke
+
+    halo = [withStroke(linewidth=1.6, foreground="#000000b0")]
+    style = {"color": "#f2f2f2", "fontsize": 7.5, "transform": axes.transAxes, "path_effects": halo}
+    width, height = size
+    if view.letters and min(size) >= 70:
+        top, right, bottom, left = view.letters
+        for letter, x, y, ha, va in (
+            (top, 0.5, 1 - 3 / height, "center", "top"),
+            (right, 1 - 4 / width, 0.5, "right", "center"),
+            (bottom, 0.5, 4 / height, "center", "bottom"),
+            (left, 4 / width, 0.5, "left", "center"),
+        ):
+            axes.text(x, y, letter, ha=ha, va=va, **style)
+    length = bar_length(width / look.scale * 0.3)
+    pixels = length * look.scale
+    axes.plot(
+        [6 / width, (6 + pixels) / width],
+        [7 / height] * 2,
+        color="#f2f2f2",
+        linewidth=1.6,
+        transform=axes.transAxes,
+        path_effects=[withStroke(linewidth=2.8, foreground="#000000b0")],
+        solid_capstyle="butt",
+    )
+    axes.text(6 / width, 11 / height, f"{length:g} {look.unit}", ha="left", va="bottom", **style)
+
+
+def bar_length(longest: float) -> float:
+    """The largest of 1, 2, 5 times a power of ten that is not longer.
+
+    >>> bar_length(17.0), bar_length(0.07)
+    (10.0, 0.05)
+    """
+    power = 10.0 ** np.floor(np.log10(longest))
+    return float(round(next(m for m in (5, 2, 1) if m * power <= longest * (1 + 1e-9)) * power, 9))
+
+
+def window_of(array: np.ndarray, channel_name: str) -> tuple[float, float]:
+    """The intensities that are black and white: soft tissue for CT, else the 0.5 and 99.5 percentiles."""
+    if channel_name.lower() == "ct":
+        return CT_WINDOW
+    step = max(1, int((array.size / SAMPLES) ** (1 / array.ndim)))
+    sample = array[(slice(None, None, step),) * array.ndim]
+    sample = sample[np.isfinite(sample)]
+    if not sample.size:
+        return 0.0, 1.0
+    low, high = np.percentile(sample, (0.5, 99.5))
+    return float(low), float(high)
+
+
+def is_colour(array: ImageArray, channels: Sequence[str]) -> bool:
+    """Whether the channels are red, green and blue of a photograph."""
+    initials = "".join(c[:1] for c in channels).lower()
+    return len(array) == 3 and initials == "rgb"
+
+
+def views(image: Image, overlay: Overlay, *, width: float = WIDTH, height: float = HEIGHT) -> Html:
+    """An image in views of one scale: three planes of one channel, or the sharpest plane of each channel."""
+    channels = _layers(image)
+    grid = image.grid
+    main = slice_axis(grid)
+    planes = [main] if grid.dimensions == 2 or len(channels) > 1 else [main, *(a for a in range(3) if a != main)]
+    cuts = [view_of(grid, axis, fullest_slice(overlay.guide, grid, axis)) for axis in planes]
+    shown = [(view, name, layer) for view in cuts for name, layer in channels]
+    columns, scale = _arrange([view.extent(grid) for view, _, _ in shown], (width, height))
+    panels = [
+        (
+            panel(layer, grid, view, overlay, Look(window_of(layer, name), scale, unit=unit_of(grid))),
+            _caption(grid, view, name if len(channels) > 1 else ""),
+        )
+        for view, name, layer in shown
+    ]
+    return gallery(*([panels[i] for i in column] for column in columns))
+
+
+def _arrange(extents: Sequence[tuple[float, float]], room: tuple[float, float]) -> tuple[list[list[int]], float]:
+    """Which pictures stand in which column, and pixels a mm: in a row, or the first beside a stack of the others."""
+    width, height = room
+    first_row = extents[: max(1, min(len(extents), 4))]
+    row = min(
+        (width - 8 * (len(first_row) - 1)) / sum(w for w, _ in first_row),
+        height / max(h for _, h in extents),
+    )
+    if len(extents) != 3:
+        return [[i] for i in range(len(extents))], row
+    (w0, h0), *others = extents
+    stack = min(
+        (width - 8) / (w0 + max(w for w, _ in others)), height / h0, (height - 30) / sum(h for _, h in others)
+    )
+    return ([[0], [1, 2]], stack) if stack > row else ([[0], [1], [2]], row)
+
+
+def unit_of(grid: Grid) -> str:
+    """Pixels where a picture has no known size, else mm."""
+    return "px" if grid.dimensions == 2 and set(grid.spacing) == {1.0} else "mm"
+
+
+def _layers(image: Image) -> list[tuple[str, np.ndarray]]:
+    """What is shown of an image: its channels by name, or one picture of three colours."""
+    if is_colour(image.array, image.channels):
+        return [("", np.moveaxis(image.array, 0, -1))]
+    return list(zip(image.channels, image.array, strict=True))
+
+
+def _caption(grid: Grid, view: View, channel: str) -> str:
+    where = f"{view.name} {view.index + 1} of {grid.shape[view.axis]}" if grid.dimensions == 3 else ""
+    return " · ".join(filter(None, (channel, where))) or "as stored"
+
+
+def thumbnail(image: Image, overlay: Overlay, *, height: float = 150.0) -> Html:
+    """The fullest slice of the sharpest plane, `height` page pixels high (fewer where it is very wide)."""
+    grid = image.grid
+    axis = slice_axis(grid)
+    view = view_of(grid, axis, fullest_slice(overlay.guide, grid, axis))
+    name, layer = _layers(image)[0]
+    look = Look(window_of(layer, name), min(height / view.extent(grid)[1], 1.6 * height / view.extent(grid)[0]), letters=False)
+    return panel(layer, grid, view, overlay, look)
+
+
+def overlay_of(label_map: LabelMap | None) -> Overlay:
+    """A label map, filled."""
+    return Overlay() if label_map is None else Overlay(filled=label_map.array, ignore=label_map.labels.ignore)

@@ -1,0 +1,182 @@
+"""Displays of training: the curves with an aid to reading them, the model, and the blueprint it follows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from autoseg.display import render
+from autoseg.display.charts import Line, curves
+from autoseg.display.colours import ACCENT, INK, colour_of, bar, colour_of_region, swatch
+from autoseg.display.decisions import decision_table, kinds_in_words
+from autoseg.display.html import Html, beside, card, facts, fold, join, section, table, tag, text
+from autoseg.display.plan import configuration_details
+from autoseg.display.words import count, duration, number, score, share, times, value_of
+from autoseg.data.labels import Labels
+from autoseg.training.blueprint import Blueprint
+from autoseg.training.history import EpochRecord, History
+from autoseg.training.loop import Training
+from autoseg.training.model import TrainedModel, network_spec
+
+ROWS = 60  # epochs in the table; of more, every second, third ... is shown
+STEPS = {"patches": "cutting patches", "forward": "network, forwards", "backward": "network, backwards"}
+
+
+@render.register
+def show_history(history: History) -> str:
+    last = history.epochs[-1] if history.epochs else None
+    note = f"{duration(last.seconds)} of training" if last else None
+    return card("History", count(len(history), "epoch"), *history_parts(history, None), note=note)
+
+
+def history_parts(history: History, labels: Labels | None) -> list[Html]:
+    """Numbers, curves, how to read them, and the table behind a fold."""
+    if not history.epochs:
+        return [text("No epoch is finished yet.")]
+    last, best = history.epochs[-1], history.best
+    essence = {
+        "pseudo Dice": score(last.mean_pseudo_dice),
+        "best": f"{score(best.mean_pseudo_dice)} in epoch {best.number}" if best else "–",
+        "loss": number(last.training_loss),
+        "validation loss": number(last.validation_loss),
+        "iterations": f"{sum(e.iterations for e in history.epochs):,}",
+    }
+    return [
+        facts(essence),
+        charts(history, _colours(history, labels)),
+        reading_aid(history),
+        fold("Epochs", epoch_table(history), hint=str(len(history))),
+    ]
+
+
+def _colours(history: History, labels: Labels | None) -> list[str]:
+    if labels is None:
+        return [colour_of(i + 1) for i in range(len(history.labels))]
+    return [colour_of_region(labels, name) for name in history.labels]
+
+
+def charts(history: History, colours: Sequence[str]) -> Html:
+    """Losses, pseudo Dice of each label, and the learning rate, over epochs."""
+    x = [e.number for e in history.epochs]
+    size = (320.0, 170.0)
+    loss = curves(
+        x,
+        [Line([e.training_loss for e in history.epochs], ACCENT), Line([e.validation_loss for e in history.epochs], INK)],
+        size=size,
+    )
+    each = [
+        Line([e.pseudo_dice[i] for e in history.epochs], colour, faded=len(colours) > 4)
+        for i, colour in enumerate(colours)
+    ]
+    mean = Line([e.mean_pseudo_dice for e in history.epochs], INK, dashed=True)
+    dice = curves(x, [*each, mean], size=size, y_span=(0.0, 1.0))
+    rate = curves(x, [Line([e.learning_rate for e in history.epochs], INK)], size=(320.0, 84.0))
+    keys = [(swatch(c), n) for c, n in zip(colours, history.labels, strict=True)] + [(swatch(INK), "mean (dashed)")]
+    return join(
+        beside(
+            section("Loss", loss, _keys([(swatch(ACCENT), "training"), (swatch(INK), "validation patches")])),
+            section("Pseudo Dice", dice, _keys(keys[:12]), hint="on validation patches"),
+        ),
+        beside(section("Learning rate", rate, hint="over epochs"), section("Where the time went", timings(history.epochs))),
+    )
+
+
+def _keys(pairs: Sequence[tuple[Html, str]]) -> Html:
+    return tag("p", join(*(tag("span", s, " ", name, class_="as-key") for s, name in pairs), by=" "), class_="as-legend")
+
+
+def reading_aid(history: History) -> Html:
+    """What the curves mean, and what is unusual about these."""
+    told = [
+        "The pseudo Dice treats all validation patches as one image: good to follow training by, "
+        "not the Dice of whole cases, which evaluate() measures."
+    ]
+    unseen = [n for n, d in zip(history.labels, history.epochs[-1].pseudo_dice, strict=True) if math.isnan(d)]
+    if unseen:
+        told.append(f"No value for {', '.join(unseen)}: no validation patch of the last epoch holds it.")
+    return text(" ".join(told))
+
+
+def timings(epochs: Sequence[EpochRecord]) -> Html:
+    """Seconds spent on each part of an epoch, over all epochs."""
+    total: dict[str, float] = {}
+    for epoch in epochs:
+        for name, seconds in epoch.timings.items():
+            total[name] = total.get(name, 0.0) + seconds
+    whole = sum(total.values()) or 1.0
+    rows = [(STEPS.get(name, name), duration(s), bar(s / whole, share(s / whole), width=80)) for name, s in total.items()]
+    return table(("part", "time", "share"), rows, numbers=(1,))
+
+
+def epoch_table(history: History) -> Html:
+    """One row an epoch, thinned out where there are many."""
+    step = -(-len(history) // ROWS)
+    shown = history.epochs[::-1][::step]
+    rows = [
+        (e.number, duration(e.seconds), number(e.training_loss), number(e.validation_loss), number(e.learning_rate),
+         score(e.mean_pseudo_dice))
+        for e in shown
+    ]
+    head = ("epoch", "time", "loss", "validation loss", "learning rate", "pseudo Dice")
+    thinned = text(f"every {step} epochs; history.table() has all of them") if step > 1 else None
+    return join(table(head, rows, numbers=tuple(range(6))), thinned)
+
+
+@render.register
+def show_training(training: Training) -> str:
+    configuration = training.configuration
+    state = "finished" if training.finished else f"{100 * training.progress:.0f}% done"
+    return card(
+        "Training",
+        f"{configuration.dataset_name} · {configuration.name} · fold {training.fold}",
+        tag("p", bar(training.progress, f"{share(training.progress)} {_goal(training.blueprint)}", width=400)),
+        *history_parts(training.history, configuration.labels),
+        fold("Blueprint", blueprint_table(training.blueprint), hint=training.blueprint.name),
+        note=f"{state} · {training.compute.device} in {training.compute.precision}: {training.compute.reason}",
+    )
+
+
+def _goal(blueprint: Blueprint) -> str:
+    if blueprint.epochs:
+        return f"of {count(blueprint.epochs, 'epoch')}"
+    minutes = blueprint.minutes or 0.0
+    return f"of {number(minutes)} {'minute' if minutes == 1 else 'minutes'}"
+
+
+@render.register
+def show_model(model: TrainedModel) -> str:
+    configuration = model.configuration
+    weights = sum(w.numel() for w in model.weights.values())
+    network = network_spec(configuration, model.blueprint)
+    essence = {
+        "weights": f"{number(weights / 1e6)} million",
+        "predicts": ", ".join(model.labels.regions),
+        "patch": times(configuration.patch_size),
+        "features": ", ".join(map(str, network.features)),
+    }
+    return card(
+        "Trained model",
+        f"{configuration.dataset_name} · {configuration.name} · fold {model.fold}",
+        facts(essence),
+        section("Training", *history_parts(model.history, model.labels)),
+        fold("Configuration", configuration_details(configuration), hint=configuration.name),
+        fold("Blueprint", blueprint_table(model.blueprint), hint=model.blueprint.name),
+    )
+
+
+@render.register
+def show_blueprint(blueprint: Blueprint) -> str:
+    essence = {
+        "length": _goal(blueprint).removeprefix("of "),
+        "optimizer": blueprint.optimizer,
+        "learning rate": number(blueprint.learning_rate),
+        "schedule": value_of(blueprint.schedule),
+    }
+    return card(
+        "Blueprint", blueprint.name, facts(essence), blueprint_table(blueprint), note=kinds_in_words(blueprint.trace)
+    )
+
+
+def blueprint_table(blueprint: Blueprint) -> Html:
+    """Each value with its reason: the published one, or why this one differs."""
+    return decision_table(blueprint.trace)

@@ -1,0 +1,133 @@
+"""Numbers and values as words: how every display writes a shape, a spacing, a duration or a decision's value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+MINUS = "−"
+GEOMETRIC = ("size", "shape", "spacing", "divisor")  # values of these names are lengths along the axes
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number with `digits` significant digits, thousands apart, and no exponent within reason.
+
+    >>> number(1234567), number(0.02713), number(3.0), number(float("nan"))
+    ('1,234,567', '0.0271', '3', '–')
+    """
+    value = float(value)
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value) or (value and not 1e-4 <= abs(value) < 1e12):
+        return f"{value:.{digits}g}"
+    if value == int(value) or abs(value) >= 10 ** (digits - 1):
+        return f"{value:,.0f}".replace("-", MINUS)
+    decimals = max(digits - 1 - math.floor(math.log10(abs(value))), 0)
+    return f"{value:.{decimals}f}".rstrip("0").rstrip(".").replace("-", MINUS)
+
+
+def score(value: float) -> str:
+    """A Dice or IoU, three decimals, so that columns of them line up.
+
+    >>> score(0.83), score(float("nan"))
+    ('0.830', '–')
+    """
+    return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+def times(values: Sequence[float], unit: str = "") -> str:
+    """Lengths along the axes.
+
+    >>> times((40, 56, 40)), times((8, 1.3672, 1.3672), "mm")
+    ('40 × 56 × 40', '8 × 1.37 × 1.37 mm')
+    """
+    return " × ".join(number(v) for v in values) + (f" {unit}" if unit else "")
+
+
+def count(amount: int, noun: str, plural: str = "") -> str:
+    """A number of things.
+
+    >>> count(1, "case"), count(1200, "case")
+    ('1 case', '1,200 cases')
+    """
+    return f"{amount:,} {noun if amount == 1 else plural or noun + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """A time span, two units at most.
+
+    >>> duration(0.42), duration(75), duration(7321)
+    ('0.42 s', '1 min 15 s', '2 h 2 min')
+    """
+    if seconds < 60:
+        return f"{number(seconds, 2 if seconds < 10 else 3)} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def size(byte_count: float) -> str:
+    """Bytes in a unit that reads well.
+
+    >>> size(2_300_000)
+    '2.3 MB'
+    """
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if byte_count < 1000:
+            break
+        byte_count /= 1000
+    else:
+        unit = "TB"
+    return f"{number(byte_count, 2)} {unit}"
+
+
+def share(part: float) -> str:
+    """A fraction in percent.
+
+    >>> share(0.5), share(0.0004)
+    ('50%', '<0.1%')
+    """
+    percent = 100 * part
+    if 0 < percent < 0.1:
+        return "<0.1%"
+    return f"{percent:.0f}%" if percent >= 10 or percent == int(percent) else f"{percent:.1f}%"
+
+
+def value_of(value: Any, name: str = "") -> str:
+    """A decision's value as a person would write it; `name` tells whether numbers are lengths along axes.
+
+    >>> value_of((40, 56, 40), "patch_size"), value_of((0, 1, 2), "axis_order"), value_of(None)
+    ('40 × 56 × 40', '0, 1, 2', 'none')
+    """
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | float):
+        return number(value, 4)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k}: {value_of(v)}" for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return _sequence(value, name)
+    if is_dataclass(value) and not isinstance(value, type):
+        return _dataclass(value)
+    return str(getattr(value, "__name__", None) or getattr(value, "item", lambda: value)())
+
+
+def _sequence(values: Sequence[Any], name: str) -> str:
+    if not values:
+        return "none"
+    if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
+        return times(values) if name.endswith(GEOMETRIC) else ", ".join(number(v, 4) for v in values)
+    if all(isinstance(v, list | tuple) for v in values):  # strides and kernels: one tuple a stage
+        return ", ".join("×".join(value_of(w) for w in v) for v in values)
+    return ", ".join(value_of(v) for v in values)
+
+
+def _dataclass(value: Any) -> str:
+    inside = ", ".join(f"{f.name} {value_of(getattr(value, f.name), f.name)}" for f in fields(value) if f.repr)
+    return f"{type(value).__name__} ({inside})" if inside else type(value).__name__
