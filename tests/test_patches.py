@@ -14,9 +14,12 @@ from autoseg.training.augmentation import OUTSIDE
 from autoseg.training.patches import ANNOTATED, PatchLocation, PatchRequest, Volume, cut_patches, draw_patches
 
 
+def numbered(shape):
+    return np.arange(np.prod(shape), dtype=np.float32).reshape(1, *shape) + 1
+
+
 def volume(shape=(6, 8, 10), locations=None):
-    image = torch.arange(float(np.prod(shape))).reshape(1, *shape) + 1
-    return Volume(image, torch.ones(shape, dtype=torch.int16), locations or {})
+    return Volume.in_memory(numbered(shape), np.ones(shape, np.int16), locations or {})
 
 
 def request(batch_size=4, cut=(4, 4, 4), patch=None, foreground=0.33):
@@ -78,9 +81,8 @@ def test_larger_cuts_may_reach_out_by_half_of_what_rotation_needs():
 
 
 def test_a_patch_inside_is_a_copy_of_the_image():
-    v = volume()
-    images, labels = cut_patches({"a": v}, [PatchLocation("a", (1, 2, 3))], request())
-    assert torch.equal(images[0], v.image[:, 1:5, 2:6, 3:7])
+    images, labels = cut_patches({"a": volume()}, [PatchLocation("a", (1, 2, 3))], request())
+    assert torch.equal(images[0], torch.from_numpy(numbered((6, 8, 10))[:, 1:5, 2:6, 3:7]))
     assert labels.unique().tolist() == [1]
 
 

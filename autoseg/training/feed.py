@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 
-import torch
 from torch import Generator
 
 from autoseg.core.errors import TrainingError
@@ -17,6 +16,7 @@ from autoseg.training.compute import Compute
 from autoseg.training.patches import PatchRequest, Volume, cut_patches, draw_patches
 
 Fold = int | str
+IN_MEMORY = 4e9  # bytes: a third of what a Colab session has
 
 
 class Feed:
@@ -91,7 +91,11 @@ def _names(prepared: PreprocessedDataset, fold: Fold) -> tuple[tuple[str, ...], 
 
 
 def _volume(prepared: PreprocessedDataset, name: str) -> Volume:
+    """One case: in memory where the whole dataset fits, else read from its compressed chunks patch by patch."""
+    if prepared.nbytes > IN_MEMORY and prepared.folder is not None:
+        shape, channels = prepared.geometry(name).shape, len(prepared.configuration.channels)
+        return Volume(shape, channels, prepared.class_locations(name), lambda box: prepared.read(name, box))
     case = prepared[name]
     if case.label is None:
         raise TrainingError(f"case {name!r} has no label map, so it cannot be trained on.")
-    return Volume(torch.from_numpy(case.array), torch.from_numpy(case.label), case.class_locations)
+    return Volume.in_memory(case.array, case.label, case.class_locations)

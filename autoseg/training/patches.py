@@ -10,19 +10,33 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Generator
 
 from autoseg.core.types import Shape
+from autoseg.data.geometry import Box
 from autoseg.training.augmentation import OUTSIDE, Batch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Volume:
-    """A prepared case in memory: image (channel, z, y, x), label map (z, y, x), and where each label can be found."""
+    """A prepared case to cut from: its shape, where each label can be found, and how to read a part of it.
 
-    image: Tensor
-    label: Tensor
+    `read` gives the image (channel, z, y, x) and the label map (z, y, x) inside a box, from memory or from disk.
+    """
+
+    shape: Shape
+    channels: int
     locations: Mapping[str, np.ndarray]  # voxel positions (n, 3) by label or region name
+    read: Callable[[Box], tuple[np.ndarray, np.ndarray]]
+
+    @classmethod
+    def in_memory(cls, image: np.ndarray, label: np.ndarray, locations: Mapping[str, np.ndarray]) -> Volume:
+        """A volume whose arrays are there."""
+
+        def read(box: Box) -> tuple[np.ndarray, np.ndarray]:
+            return image[(slice(None), *box.slices)], label[box.slices]
+
+        return cls(label.shape, len(image), locations, read)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +88,10 @@ def draw_patches(volumes: Mapping[str, Volume], request: PatchRequest, random: G
 
 def _corner(volume: Volume, request: PatchRequest, random: Generator, *, forced: bool) -> Shape:
     cut, patch = request.sizes
-    bounds = [_bounds(size, c, p) for size, c, p in zip(volume.label.shape, cut, patch, strict=True)]
+    bounds = [_bounds(size, c, p) for size, c, p in zip(volume.shape, cut, patch, strict=True)]
     voxel = _anchor(volume, random, forced=forced)
     if len(request.patch_size) == 2:
-        depth = volume.label.shape[0]
+        depth = volume.shape[0]
         slice_index = int(voxel[0]) if voxel is not None else _integer(0, depth - 1, random)
         bounds[0] = (slice_index, slice_index)
     if voxel is None:
@@ -111,18 +125,21 @@ def _integer(low: int, high: int, random: Generator) -> int:
 def cut_patches(volumes: Mapping[str, Volume], locations: Sequence[PatchLocation], request: PatchRequest) -> Batch:
     """The patches as one batch; outside of the image intensities are 0 and labels `OUTSIDE`."""
     cut, _ = request.sizes
-    first = volumes[locations[0].case]
-    images = first.image.new_zeros((len(locations), len(first.image), *cut))
-    labels = torch.full((len(locations), *cut), OUTSIDE, dtype=first.label.dtype)
+    images = torch.zeros((len(locations), volumes[locations[0].case].channels, *cut))
+    labels = torch.full((len(locations), *cut), OUTSIDE, dtype=torch.int16)
     for i, location in enumerate(locations):
         volume = volumes[location.case]
-        inside = [
-            (max(c, 0), min(c + n, size)) for c, n, size in zip(location.corner, cut, volume.label.shape, strict=True)
-        ]
-        source = tuple(slice(a, b) for a, b in inside)
-        target = tuple(slice(a - c, b - c) for (a, b), c in zip(inside, location.corner, strict=True))
-        images[i][(slice(None), *target)] = volume.image[(slice(None), *source)]
-        labels[i][target] = volume.label[source]
+        inside = _inside(location.corner, cut, volume.shape)
+        target = tuple(slice(a - c, b - c) for a, b, c in zip(inside.start, inside.stop, location.corner, strict=True))
+        image, label = volume.read(inside)
+        images[i][(slice(None), *target)] = torch.from_numpy(image)
+        labels[i][target] = torch.from_numpy(label)
     if len(request.patch_size) == 2:
         return images.squeeze(2), labels.squeeze(1)
     return images, labels
+
+
+def _inside(corner: Shape, cut: Shape, shape: Shape) -> Box:
+    """The part of a patch that lies on the image."""
+    stop = tuple(min(c + n, size) for c, n, size in zip(corner, cut, shape, strict=True))
+    return Box(tuple(max(c, 0) for c in corner), stop)
