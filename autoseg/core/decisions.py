@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Kind = Literal["fixed", "rule-based", "empirical", "given"]
-Relation = Literal[">", ">=", "<", "<="]
+Relation = Literal[">", ">=", "<", "<=", "!="]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +44,7 @@ class Threshold:
             ">=": self.value >= self.limit,
             "<": self.value < self.limit,
             "<=": self.value <= self.limit,
+            "!=": self.value != self.limit,
         }
         return comparisons[self.relation]
 
@@ -121,8 +122,10 @@ class Decision(Shown):
 Rule = Callable[..., Because[Any]]
 
 
-def source(citation: str) -> Callable[[Callable[..., Because[T]]], Callable[..., Because[T]]]:
-    """Mark a rule with where it comes from.
+def source(
+    citation: str, *, kind: Kind = "rule-based"
+) -> Callable[[Callable[..., Because[T]]], Callable[..., Because[T]]]:
+    """Mark a rule with where it comes from, and with the kind of what it decides.
 
     >>> @source("Isensee et al. 2021")
     ... def rule(*, cases):
@@ -132,7 +135,7 @@ def source(citation: str) -> Callable[[Callable[..., Because[T]]], Callable[...,
     """
 
     def mark(rule: Callable[..., Because[T]]) -> Callable[..., Because[T]]:
-        rule.__dict__["source"] = citation
+        rule.__dict__.update(source=citation, kind=kind)
         return rule
 
     return mark
@@ -141,6 +144,23 @@ def source(citation: str) -> Callable[[Callable[..., Because[T]]], Callable[...,
 def source_of(rule: Callable[..., object]) -> str:
     """The citation that `source` put on a rule, or nothing for a rule of the user's own."""
     return str(getattr(rule, "source", ""))
+
+
+Check = Callable[..., Any]
+
+
+def accepts(check: Check) -> Callable[[Callable[..., Because[T]]], Callable[..., Because[T]]]:
+    """Mark a rule with what examines a given value that replaces it.
+
+    The check is called with the decision's name, the given value, and the rule's inputs by name. It returns the value
+    as the rule would have (a list becomes a tuple) or raises an error that says what would fit.
+    """
+
+    def mark(rule: Callable[..., Because[T]]) -> Callable[..., Because[T]]:
+        rule.__dict__["accepts"] = check
+        return rule
+
+    return mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +185,14 @@ class Trace(Shown):
         raise PlanError(f"no decision is called {name!r}. {did_you_mean(name, [d.name for d in self.decisions])}")
 
     def named(self, short_name: str) -> tuple[Decision, ...]:
-        """Every decision with that name, whatever its configuration; an unknown name is an error."""
-        found = tuple(d for d in self.decisions if short_name in (d.name, d.short_name))
+        """Every decision with that name, whatever its configuration; an unknown name is an error.
+
+        The first part of a name stands for all that follows: ``3d_fullres``, ``normalization``.
+        """
+        names = {d.name: d for d in self.decisions}
+        if short_name in names:
+            return (names[short_name],)
+        found = tuple(d for d in self.decisions if short_name in (d.short_name, d.name.partition("/")[0]))
         return found or (self[short_name],)
 
     def upstream(self, name: str) -> tuple[Decision, ...]:
@@ -213,22 +239,20 @@ class Ledger:
         self.given = dict(given or {})
         self.decisions: list[Decision] = []
 
-    def decide(self, name: str, rule: Rule, *, kind: Kind = "rule-based", **inputs: Any) -> Decision:
+    def decide(self, name: str, rule: Rule, **inputs: Any) -> Decision:
         """Call the rule with the inputs and keep what it says.
 
-        An input that is itself a `Decision` is handed to the rule as its value, and becomes an edge of the trace.
+        An input that is a `Decision`, or a tuple of them, is handed to the rule as its value, and becomes an edge of
+        the trace.
         """
-        values = {key: value.value if isinstance(value, Decision) else value for key, value in inputs.items()}
-        because = self._given(name) if name in self.given else rule(**values)
+        values = {key: _value(given) for key, given in inputs.items()}
+        because = self._given(name, rule, values) if name in self.given else rule(**values)
         decision = Decision(
             name=name,
             value=because.value,
-            kind="given" if name in self.given else kind,
+            kind="given" if name in self.given else getattr(rule, "kind", "rule-based"),
             reason=because.reason,
-            inputs=tuple(
-                Input(key, values[key], value.name if isinstance(value, Decision) else None)
-                for key, value in inputs.items()
-            ),
+            inputs=tuple(i for key, given in inputs.items() for i in _inputs(key, given)),
             tried=because.tried,
             thresholds=because.thresholds,
             rule=getattr(rule, "__name__", type(rule).__name__),
@@ -237,9 +261,30 @@ class Ledger:
         self.decisions.append(decision)
         return decision
 
-    def _given(self, name: str) -> Because[Any]:
-        return Because(self.given[name], "given by you")
+    def _given(self, name: str, rule: Rule, inputs: Mapping[str, Any]) -> Because[Any]:
+        check: Check | None = getattr(rule, "accepts", None)
+        value = self.given[name]
+        return Because(value if check is None else check(name, value, **inputs), "given by you")
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Given names that no decision has asked for."""
+        return tuple(name for name in self.given if name not in {d.name for d in self.decisions})
 
     def trace(self) -> Trace:
         """Everything decided so far."""
         return Trace(tuple(self.decisions))
+
+
+def _value(given: Any) -> Any:
+    if isinstance(given, tuple):
+        return tuple(_value(item) for item in given)
+    return given.value if isinstance(given, Decision) else given
+
+
+def _inputs(key: str, given: Any) -> tuple[Input, ...]:
+    if isinstance(given, Decision):
+        return (Input(key, given.value, given.name),)
+    if isinstance(given, tuple) and given and all(isinstance(item, Decision) for item in given):
+        return tuple(Input(item.name, item.value, item.name) for item in given)
+    return (Input(key, given),)

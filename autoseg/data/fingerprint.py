@@ -65,6 +65,12 @@ class Fingerprint(Shown):
     cases: tuple[CaseFacts, ...]
     intensities: tuple[IntensityFacts, ...]
     file_ending: str = ".nii.gz"
+    declared_cases: int | None = None  # where the dataset declares another number of cases than it has facts of
+
+    @property
+    def case_count(self) -> int:
+        """Training cases: as many as there are facts of, unless the dataset declares another number."""
+        return len(self.cases) if self.declared_cases is None else self.declared_cases
 
     @property
     def spacings(self) -> np.ndarray:

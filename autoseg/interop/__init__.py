@@ -1,0 +1,1 @@
+"""Exchange with nnU-Net and others: their files read and written."""

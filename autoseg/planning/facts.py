@@ -1,0 +1,85 @@
+"""The few numbers of a fingerprint that rules read, and whether a plan can be made from them at all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from autoseg.core.errors import PlanError
+from autoseg.core.types import Spacing
+from autoseg.data.fingerprint import CaseFacts, Fingerprint
+from autoseg.data.geometry import PLANAR_SPACING
+
+FINE_PERCENTILE = 10  # of the spacings: what nnU-Net takes along a coarse axis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """Medians over all cases, in the files' axis order; shapes are after cropping, before resampling."""
+
+    cases: int
+    median_spacing: Spacing
+    fine_spacing: Spacing
+    median_shape: tuple[float, ...]
+    relative_size: float
+
+    @classmethod
+    def of(cls, fingerprint: Fingerprint) -> Facts:
+        """Read them from a fingerprint. Percentiles interpolate linearly, as numpy's do."""
+        fine, middle = np.percentile(fingerprint.spacings, (FINE_PERCENTILE, 50), axis=0)
+        return cls(
+            cases=fingerprint.case_count,
+            median_spacing=_floats(middle),
+            fine_spacing=_floats(fine),
+            median_shape=_floats(np.percentile(fingerprint.shapes, 50, axis=0)),
+            relative_size=fingerprint.relative_size,
+        )
+
+
+def _floats(values: np.ndarray) -> tuple[float, ...]:
+    return tuple(float(v) for v in values)
+
+
+def check_fingerprint(fingerprint: Fingerprint) -> None:
+    """Raise `PlanError` where no plan can be made from these facts."""
+    if not fingerprint.channels:
+        raise PlanError(f"{fingerprint.dataset_name!r} has no channels. A plan needs at least one.")
+    if len(fingerprint.cases) < 2:
+        raise PlanError(
+            f"{fingerprint.dataset_name!r} has {len(fingerprint.cases)} case(s). A plan needs at least two: medians of "
+            "one case say nothing about the next, and none would be left to validate on. Add cases to the dataset."
+        )
+    for case in fingerprint.cases:
+        _check_case(case)
+    planar = [case for case in fingerprint.cases if _is_planar(case)]
+    if planar and len(planar) < len(fingerprint.cases):
+        solid = next(case for case in fingerprint.cases if not _is_planar(case))
+        raise PlanError(
+            f"{len(planar)} of {len(fingerprint.cases)} cases are 2D (such as {planar[0].name!r}), the others 3D (such "
+            f"as {solid.name!r}: {_by(solid.cropped_shape)}). One plan cannot serve both: split the dataset in two, "
+            "or cut the 3D images into slices."
+        )
+
+
+def _check_case(case: CaseFacts) -> None:
+    for what, values, unit in (("spacing", case.spacing, "mm"), ("shape", case.cropped_shape, "voxels")):
+        if len(values) != 3:
+            raise PlanError(f"case {case.name!r}: the {what} {tuple(values)} has {len(values)} axes, not 3 (z, y, x).")
+        if not all(v is not None and math.isfinite(v) and v > 0 for v in values):
+            raise PlanError(
+                f"case {case.name!r}: the {what} {tuple(values)} has a value that is not a positive number of {unit}. "
+                f"Correct the image's header, or leave the case out: dataset.without({case.name!r})."
+            )
+
+
+def _is_planar(case: CaseFacts) -> bool:
+    """Whether a case came from a 2D image: one slice, whose spacing is nnU-Net's mark for "none"."""
+    marks = (PLANAR_SPACING, PLANAR_SPACING * max(case.spacing[1:]))
+    return case.cropped_shape[0] == 1 and any(math.isclose(case.spacing[0], mark) for mark in marks)
+
+
+def _by(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))

@@ -1,0 +1,178 @@
+"""What examines a value that the user gives in place of a rule's: the same shape as the rule's, and one that works.
+
+Each takes the decision's name, the value, and the rule's inputs, and returns the value as the rule would have.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+from autoseg.core.errors import PlanError, did_you_mean
+from autoseg.core.types import Shape, Spacing
+from autoseg.planning.configuration import AugmentationSettings, NetworkSpec, Resampling
+from autoseg.planning.topology import Topology, check_divides, fits, nearest_fitting
+
+T = TypeVar("T")
+
+
+def three_spacings(name: str, value: Any, **_: Any) -> Spacing:
+    """Three positive numbers of millimetres."""
+    return _positive(name, value, 3, "spacings in mm, in the files' axis order (z, y, x)")
+
+
+def positive_numbers(name: str, value: Any, **inputs: Any) -> tuple[float, ...]:
+    """As many positive numbers as the configuration has axes."""
+    return _positive(name, value, 2 if name.startswith("2d/") else 3, "positive numbers, one an axis")
+
+
+def lowres(name: str, value: Any, **_: Any) -> Spacing | None:
+    """A spacing in the plan's axis order, or None for no low resolution."""
+    return None if value is None else _positive(name, value, 3, "spacings in mm, or None")
+
+
+def axis_order(name: str, value: Any, **_: Any) -> tuple[int, ...]:
+    """A permutation of the three axes."""
+    order = tuple(value) if isinstance(value, Sequence) else ()
+    if sorted(order) != [0, 1, 2]:
+        raise PlanError(f"{name} is {value!r}; it must hold 0, 1 and 2, each once, such as (0, 1, 2).")
+    return order
+
+
+def dimensions(name: str, value: Any, **_: Any) -> tuple[int, ...]:
+    """(2,) to plan only 2d, (2, 3) for both."""
+    if tuple(value) not in ((2,), (2, 3)):
+        raise PlanError(f"{name} is {value!r}; it must be (2,) for 2d alone or (2, 3) for both.")
+    return tuple(value)
+
+
+def yes_or_no(name: str, value: Any, **_: Any) -> bool:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise PlanError(f"{name} is {value!r}; it must be True or False.")
+    return value
+
+
+def normalization(name: str, value: Any, **_: Any) -> Any:
+    """Anything that can be called with a channel and a mask."""
+    if not callable(value):
+        raise PlanError(
+            f"{name} is {value!r}; it must be callable with (channel, inside), such as ZScore() or your own function."
+        )
+    return value
+
+
+def one_bool_a_channel(name: str, value: Any, *, normalizations: Sequence[Any], **_: Any) -> tuple[bool, ...]:
+    """One True or False for each channel; a single one stands for all."""
+    values = (value,) * len(normalizations) if isinstance(value, bool) else tuple(value)
+    if len(values) != len(normalizations) or not all(isinstance(v, bool) for v in values):
+        raise PlanError(f"{name} is {value!r}; it needs True or False for each of {len(normalizations)} channel(s).")
+    return values
+
+
+def resampling(name: str, value: Any, **_: Any) -> Resampling:
+    """A `Resampling`."""
+    return _instance(name, value, Resampling)
+
+
+def patch_size(name: str, value: Any, *, spacing: Spacing, **_: Any) -> Shape:
+    """Whole voxels that the network of this very patch divides."""
+    numbers = _positive(name, value, len(spacing), "whole numbers of voxels")
+    patch = tuple(int(n) for n in numbers)
+    if patch != numbers:
+        raise PlanError(f"{name} is {value!r}; it must hold whole numbers of voxels.")
+    if not fits(spacing, patch):
+        smaller, larger = nearest_fitting(spacing, patch)
+        raise PlanError(
+            f"{name} is {_by(patch)}: at {_by(spacing)} mm its network halves it so often that this does not divide. "
+            f"Nearest that fit: {_by(smaller)} and {_by(larger)}."
+        )
+    return patch
+
+
+def topology(name: str, value: Any, *, patch_size: Shape, **_: Any) -> Topology:
+    """A `Topology` whose strides divide the patch."""
+    given = _instance(name, value, Topology)
+    if len(given.strides) != len(given.kernel_sizes):
+        raise PlanError(f"{name} has {len(given.strides)} strides but {len(given.kernel_sizes)} kernel sizes.")
+    check_divides(patch_size, given)
+    return given
+
+
+def one_number_a_stage(name: str, value: Any, *, topology: Topology, **_: Any) -> tuple[int, ...]:
+    """Whole positive channels, one number a stage."""
+    return _counts(name, value, topology.stages)
+
+
+def two_block_lists(name: str, value: Any, *, topology: Topology, **_: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Depths of the encoder's stages, and of the decoder's, one fewer."""
+    if not isinstance(value, Sequence) or len(value) != 2:
+        raise PlanError(f"{name} is {value!r}; it needs two lists, the encoder's and the decoder's depths.")
+    return _counts(name, value[0], topology.stages), _counts(name, value[1], topology.stages - 1)
+
+
+def network(name: str, value: Any, *, topology: Topology, **_: Any) -> NetworkSpec:
+    """A `NetworkSpec` with the axes of the patch."""
+    spec = _instance(name, value, NetworkSpec)
+    if spec.dimensions != len(topology.divisor):
+        raise PlanError(f"{name} has {spec.dimensions} axes; this configuration has {len(topology.divisor)}.")
+    return spec
+
+
+def batch_size(name: str, value: Any, **_: Any) -> int:
+    """At least 1."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise PlanError(f"{name} is {value!r}; it must be a whole number, 1 or more.")
+    return value
+
+
+def augmentation(name: str, value: Any, *, patch_size: Shape, **_: Any) -> AugmentationSettings:
+    """`AugmentationSettings` that cut at least the patch."""
+    settings = _instance(name, value, AugmentationSettings)
+    cut = settings.initial_patch_size
+    if len(cut) != len(patch_size) or any(c < p for c, p in zip(cut, patch_size, strict=True)):
+        raise PlanError(f"{name} cuts {_by(cut)} voxels, which does not hold the patch of {_by(patch_size)}.")
+    return settings
+
+
+def like_the_inherited(name: str, value: Any, *, full_resolution: Any, **_: Any) -> Any:
+    """Something of the same kind and length as what it replaces."""
+    value = tuple(value) if isinstance(value, list) else value
+    if type(value) is not type(full_resolution) or (isinstance(value, tuple) and len(value) != len(full_resolution)):
+        raise PlanError(f"{name} is {value!r}; in 3d_fullres it is {full_resolution!r}, and it must be of that kind.")
+    return value
+
+
+def check_names(unused: Sequence[str], known: Iterable[str]) -> None:
+    """Raise `PlanError` for given names that no decision has."""
+    if unused:
+        raise PlanError(f"this plan decides nothing called {unused[0]!r}. {did_you_mean(unused[0], known)}")
+
+
+def _positive(name: str, value: Any, count: int, what: str) -> tuple[float, ...]:
+    numbers = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else ()
+    if len(numbers) != count or not all(_is_positive(n) for n in numbers):
+        raise PlanError(f"{name} is {value!r}; it needs {count} {what}.")
+    return numbers
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+
+
+def _counts(name: str, value: Any, count: int) -> tuple[int, ...]:
+    numbers = _positive(name, value, count, f"whole numbers, one for each of {count} stages") if count else ()
+    if any(int(n) != n for n in numbers):
+        raise PlanError(f"{name} is {value!r}; it must hold whole numbers.")
+    return tuple(int(n) for n in numbers)
+
+
+def _instance(name: str, value: Any, kind: type[T]) -> T:
+    if not isinstance(value, kind):
+        raise PlanError(f"{name} is a {type(value).__name__}; it must be a {kind.__name__}: {kind.__name__}(...).")
+    return value
+
+
+def _by(values: Sequence[float]) -> str:
+    return "x".join(f"{v:g}" for v in values)

@@ -1,0 +1,334 @@
+"""nnU-Net's rules about networks, one function each: what fits in memory, and which resolutions are worth having.
+
+Pure and keyword-only, like those about images in `rules`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+
+from autoseg.core.decisions import Attempt, Because, Threshold, accepts, source
+from autoseg.core.types import Shape, Spacing
+from autoseg.data.labels import Labels
+from autoseg.planning import given
+from autoseg.planning.budget import Budget
+from autoseg.planning.configuration import AugmentationSettings, NetworkSpec
+from autoseg.planning.memory import Candidate, MemoryModel, features_for, shrinking_patches
+from autoseg.planning.rules import scaled
+from autoseg.planning.topology import SIMILAR, SMALLEST_EDGE, Topology, topology_of
+
+START_EDGE = {2: 2048, 3: 256}  # of the square or cube to begin with: more than fits anywhere
+SMALL_VIEW = 0.25  # a patch that shows less of the image than this wants a low resolution beside it
+COARSER = 1.03  # spacing grows by 3 % a step
+WORTH_IT = 2.0  # a low resolution has at most half the voxels of the full one
+SMALLEST_BATCH = 2
+FLAT = 3.0  # a patch this much wider than thick is turned in its plane only
+OBLONG = 1.5
+ROOM_AROUND = 0.85  # a training patch is cut large enough for any rotation, and then for this much zoom
+
+
+@source("Isensee et al. 2021, Methods, 'Adaptation of network topology'; nnU-Net get_plans_for_configuration")
+@accepts(given.positive_numbers)
+def initial_patch_size(*, spacing: Spacing, median_shape: tuple[float, ...]) -> Because[tuple[float, ...]]:
+    """As many millimetres along each axis, more voxels than fit anywhere, and no larger than the median image."""
+    n = len(spacing)
+    inverse = [1 / s for s in spacing]
+    scale = (START_EDGE[n] ** n / math.prod(inverse)) ** (1 / n)
+    wanted = [round(v * scale) for v in inverse]
+    value = tuple([max(1, min(w, m)) for w, m in zip(wanted, median_shape, strict=True)])
+    cut = [a for a in range(n) if wanted[a] > median_shape[a]]
+    reason = f"as many millimetres along each axis, {_by(wanted)} voxels"
+    return Because(value, reason + (f", cut to the median image along axis {_axes(cut)}" if cut else ""))
+
+
+@source("Isensee et al. 2021, Methods, 'Adaptation of network topology'; nnU-Net get_plans_for_configuration")
+@accepts(given.patch_size)
+def patch_size(
+    *,
+    spacing: Spacing,
+    initial_patch_size: tuple[float, ...],
+    median_shape: tuple[float, ...],
+    memory: MemoryModel,
+) -> Because[Shape]:
+    """The largest patch whose training fits in memory, found by shortening the axis that shows most of the image."""
+    search = list(
+        shrinking_patches(spacing=spacing, start=initial_patch_size, median_shape=median_shape, memory=memory)
+    )
+    tried = tuple(_patch_attempt(candidate, memory) for candidate in search)
+    budget, chosen = memory.budget.gpu_memory_gb, search[-1].patch_size
+    used = [attempt.numbers["memory_gb"] for attempt in tried]
+    fits = Threshold(quantity="memory of the chosen patch", value=used[-1], relation="<=", limit=budget, unit="GB")
+    if len(search) == 1:
+        reason = f"the median image, padded to what the network divides, fits: {used[-1]:.3g} of {budget:g} GB"
+        return Because(chosen, reason, tried, (fits,))
+    larger = Threshold(
+        quantity="memory of the next larger patch", value=used[-2], relation=">", limit=budget, unit="GB"
+    )
+    reason = (
+        f"the first of {len(search)} patches that fits in {budget:g} GB: it needs {used[-1]:.3g} GB, "
+        f"{_by(search[-2].patch_size)} would need {used[-2]:.3g} GB"
+    )
+    return Because(chosen, reason, tried, (fits, larger))
+
+
+def _patch_attempt(candidate: Candidate, memory: MemoryModel) -> Attempt:
+    gigabytes = memory.gigabytes(candidate.elements, len(candidate.patch_size))
+    numbers = {"memory_gb": gigabytes, "elements": candidate.elements, "stages": len(candidate.strides)}
+    if candidate.axis is None:
+        return Attempt(candidate.patch_size, f"fits: {gigabytes:.3g} GB", numbers, accepted=True)
+    outcome = f"too large: {gigabytes:.3g} GB; axis {candidate.axis} shows most of the image and is shortened"
+    return Attempt(candidate.patch_size, outcome, numbers | {"axis": candidate.axis})
+
+
+@source("Isensee et al. 2021, Methods, 'Network topology'; nnU-Net get_pool_and_conv_props")
+@accepts(given.topology)
+def topology(*, spacing: Spacing, patch_size: Shape) -> Because[Topology]:
+    """Halve each axis while four voxels remain, the finest axes first; kernels of 1 along an axis that is coarse."""
+    value = topology_of(spacing, patch_size)
+    bottom = [p // d for p, d in zip(patch_size, value.divisor, strict=True)]
+    coarsest = int(np.argmax(spacing))
+    thresholds = [
+        Threshold(
+            quantity=f"spacing of axis {coarsest}, against twice the finest",
+            value=spacing[coarsest],
+            relation="<",
+            limit=SIMILAR * min(spacing),
+            unit="mm",
+        )
+    ] + [
+        Threshold(
+            quantity=f"bottleneck along axis {axis}", value=n, relation=">=", limit=2 * SMALLEST_EDGE, unit="voxels"
+        )
+        for axis, n in enumerate(bottom)
+    ]
+    reason = (
+        f"{value.stages} stages bring the patch down to {_by(bottom)}: halving again would leave less than 4 voxels"
+    )
+    if not thresholds[0].holds:
+        reason += f"; axis {coarsest} is twice as coarse as the finest or more, so it is halved later and less often"
+    if value.stages <= 2:
+        reason += (
+            "; so small that nnU-Net's weights of the deep outputs would be 0/0 and training NaN: "
+            "here the one output keeps weight 1 and training works"
+        )
+    return Because(value, reason, thresholds=tuple(thresholds))
+
+
+@source("Isensee et al. 2021, Methods, 'Network architecture'; nnU-Net UNet_max_features_2d, _3d", kind="fixed")
+@accepts(given.one_number_a_stage)
+def features(*, topology: Topology) -> Because[tuple[int, ...]]:
+    """32 channels at full resolution, doubled with each halving up to 320 (3D) or 512 (2D)."""
+    value = features_for(topology.stages, len(topology.divisor))
+    return Because(value, f"32, doubled with each stage, at most {512 if len(topology.divisor) == 2 else 320}")
+
+
+@source("Isensee et al. 2021, Methods, 'Network architecture'; Isensee et al. 2024 (residual)", kind="fixed")
+@accepts(given.two_block_lists)
+def blocks(*, topology: Topology, budget: Budget) -> Because[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """How deep each stage is: (encoder, decoder)."""
+    preset = budget.constants
+    value = (preset.encoder_blocks(topology.stages), preset.decoder_blocks(topology.stages))
+    if preset.network == "plain":
+        return Because(value, "two convolutions a stage, on the way down and up")
+    return Because(value, "1, 3, 4, then 6 residual blocks a stage on the way down, one convolution on the way up")
+
+
+@source("Isensee et al. 2021, Methods, 'Network architecture'; nnU-Net determine_num_input_channels")
+@accepts(given.network)
+def network(
+    *,
+    topology: Topology,
+    features: tuple[int, ...],
+    blocks: tuple[tuple[int, ...], tuple[int, ...]],
+    channels: tuple[str, ...],
+    labels: Labels,
+    previous_stage: str | None,
+    budget: Budget,
+) -> Because[NetworkSpec]:
+    """The U-Net that topology, features and blocks describe, with an input a channel and an output a class."""
+    extra = len(labels.foreground) if previous_stage else 0
+    kind = budget.constants.network
+    value = NetworkSpec(
+        kind=kind,
+        in_channels=len(channels) + extra,
+        classes=labels.outputs,
+        features=features,
+        kernel_sizes=topology.kernel_sizes,
+        strides=topology.strides,
+        encoder_blocks=blocks[0],
+        decoder_blocks=blocks[1],
+    )
+    inputs = f"{len(channels)} channel(s)" + (f" and {extra} label(s) of {previous_stage}" if extra else "")
+    return Because(value, f"a {kind} U-Net of {topology.stages} stages: {inputs} in, {labels.outputs} output(s)")
+
+
+@source("Isensee et al. 2021, Methods, 'Batch size'; nnU-Net get_plans_for_configuration")
+@accepts(given.batch_size)
+def batch_size(
+    *, patch_size: Shape, network: NetworkSpec, memory: MemoryModel, dataset_shape: tuple[float, ...], cases: int
+) -> Because[int]:
+    """As many patches as memory holds, but no more than a share of the dataset, and never below 2."""
+    n, budget = len(patch_size), memory.budget
+    elements = memory.elements_of(network, patch_size)
+    room = round(memory.limit(n) / elements * budget.constants.reference_batch(n))
+    voxels = math.prod(dataset_shape) * cases
+    cap = round(voxels * budget.dataset_fraction / math.prod(map(float, patch_size)))
+    value = max(min(room, cap), SMALLEST_BATCH)
+    thresholds = (
+        Threshold(quantity="batch that memory holds", value=room, relation="<=", limit=cap, unit="patches"),
+        Threshold(
+            quantity="the smaller of both", value=min(room, cap), relation=">=", limit=SMALLEST_BATCH, unit="patches"
+        ),
+    )
+    share = f"{100 * budget.dataset_fraction:g} % of the dataset's voxels"
+    reason = f"memory holds {room} patches, {share} allow {cap}; never below {SMALLEST_BATCH}"
+    return Because(value, reason, thresholds=thresholds)
+
+
+@source("Isensee et al. 2021, Methods, 'Configuration of the 3D U-Net cascade'; nnU-Net plan_experiment")
+@accepts(given.lowres)
+def lowres(
+    *, spacing: Spacing, median_shape: tuple[float, ...], patch_size: Shape, memory: MemoryModel
+) -> Because[Spacing | None]:
+    """A spacing at which a patch shows a quarter of the image, where the full resolution shows less."""
+    full_voxels = math.prod(median_shape)
+    view = Threshold(
+        quantity="share of the median image that a full-resolution patch shows",
+        value=math.prod(map(float, patch_size)) / full_voxels,
+        relation="<",
+        limit=SMALL_VIEW,
+    )
+    if not view.holds:
+        return Because(None, f"a patch shows {view.value:.0%} of the image, enough to see it whole", thresholds=(view,))
+    tried: list[Attempt] = []
+    share, coarse, voxels = view.value, spacing, full_voxels
+    while share < SMALL_VIEW:
+        coarse = _coarser(coarse)
+        exact = scaled(median_shape, spacing, coarse)
+        voxels = math.prod(exact)
+        patch = _patch_at(coarse, exact, memory)
+        share = math.prod(patch) / voxels
+        tried.append(Attempt(coarse, f"a patch of {_by(patch)} shows {share:.1%}", {"share": share, "voxels": voxels}))
+    smaller = Threshold(
+        quantity="voxels of the full resolution over those of the low one",
+        value=full_voxels / voxels,
+        relation=">=",
+        limit=WORTH_IT,
+    )
+    last = tried[-1]
+    tried[-1] = Attempt(last.value, last.outcome, last.numbers, accepted=smaller.holds)
+    if smaller.holds:
+        reason = f"a patch shows only {view.value:.1%} of the image; at {_mm(coarse)} mm it shows {share:.0%}"
+        return Because(coarse, reason, tuple(tried), (view, smaller))
+    reason = f"at {_mm(coarse)} mm a patch would show {share:.0%}, but with hardly fewer voxels: {smaller}"
+    return Because(None, reason, tuple(tried), (view, smaller))
+
+
+def _coarser(spacing: Spacing) -> Spacing:
+    """Three per cent more along the axes finer than half the coarsest; along all where there are none."""
+    coarsest = max(spacing)
+    fine = [coarsest / s > SIMILAR for s in spacing]
+    every = not any(fine)
+    return tuple([s * COARSER if f or every else s for s, f in zip(spacing, fine, strict=True)])
+
+
+def _patch_at(spacing: Spacing, shape: Sequence[float], memory: MemoryModel) -> Shape:
+    """The patch that a configuration at this spacing would get."""
+    rounded = tuple([float(max(1, round(v))) for v in shape])
+    start = initial_patch_size(spacing=spacing, median_shape=rounded).value
+    search = shrinking_patches(spacing=spacing, start=start, median_shape=rounded, memory=memory)
+    *_, last = search
+    return last.patch_size
+
+
+@source("nnU-Net plan_experiment: no third axis, no resolutions to choose from")
+def no_lowres(*, dimensions: tuple[int, ...]) -> Because[None]:
+    """2D images are seen whole, or in patches at their own resolution."""
+    return Because(None, "the images are 2D, and low resolutions are planned for 3D only")
+
+
+@source("Isensee et al. 2021, Methods, 'Configuration of the 3D U-Net cascade'; nnU-Net plan_experiment")
+@accepts(given.yes_or_no)
+def cascade(*, lowres: Spacing | None, lowres_reason: str, compared: tuple[Threshold, ...]) -> Because[bool]:
+    """A low resolution is refined at the full one, wherever it exists."""
+    if lowres is None:
+        return Because(False, f"there is no low resolution to start from: {lowres_reason}", (), compared)
+    return Because(True, "the low resolution sees the whole, the full one refines what it found", (), compared)
+
+
+@source("Isensee et al. 2021, Methods, 'Training'; nnU-Net plan_experiment")
+@accepts(given.yes_or_no)
+def batch_dice(*, configuration: str, lowres: Spacing | None) -> Because[bool]:
+    """Dice over the whole batch where a patch shows little of the image, over each patch where it shows most."""
+    if configuration == "2d":
+        return Because(True, "a slice shows few classes, so Dice is computed over the batch as one")
+    if configuration == "3d_lowres" or lowres is None:
+        return Because(False, "a patch shows much of the image, so each has a Dice of its own")
+    return Because(True, "patches show little of the image, so Dice is computed over the batch as one")
+
+
+@source("Isensee et al. 2021, Methods, 'Data augmentation'; nnU-Net configure_rotation_dummyDA_mirroring")
+@accepts(given.augmentation)
+def augmentation(*, patch_size: Shape) -> Because[AugmentationSettings]:
+    """What may be rotated and mirrored, and how much is cut around a patch so that nothing is missing afterwards."""
+    if len(patch_size) == 2:
+        oblong = Threshold(
+            quantity="longer over shorter edge", value=max(patch_size) / min(patch_size), relation=">", limit=OBLONG
+        )
+        degrees, flat, deciding = (15.0 if oblong.holds else 180.0), False, oblong
+        reason = "an oblong patch turns little" if oblong.holds else "a nearly square patch turns freely"
+    else:
+        deciding = Threshold(
+            quantity="longest edge over the first", value=max(patch_size) / patch_size[0], relation=">", limit=FLAT
+        )
+        flat = deciding.holds
+        degrees = 180.0 if flat else 30.0
+        reason = "a flat patch turns in its plane only" if flat else "the patch turns about each axis"
+    cut = initial_size(patch_size, degrees)
+    settings = AugmentationSettings(
+        rotation_degrees=degrees,
+        dummy_2d=flat,
+        mirror_axes=tuple(range(len(patch_size))),
+        initial_patch_size=(patch_size[0], *cut[1:]) if flat else cut,
+    )
+    return Because(settings, f"{reason}, by up to {degrees:g} degrees; all axes are mirrored", (), (deciding,))
+
+
+def initial_size(patch_size: Shape, degrees: float) -> Shape:
+    """What must be cut so that a patch turned by so much about one axis, then zoomed out, shows only image.
+
+    >>> initial_size((40, 56, 40), 30.0), initial_size((320, 192), 15.0)
+    ((73, 80, 64), (422, 225))
+    """
+    angle = math.radians(min(degrees, 90.0))
+    c, s = math.cos(angle), math.sin(angle)
+    reach = list(map(float, patch_size))
+    for a, b in combinations(range(len(patch_size)), 2):
+        first, second = patch_size[a], patch_size[b]
+        sign = -1 if (a, b) == (0, 2) else 1  # nnU-Net turns about the middle axis the other way round
+        reach[a] = max(reach[a], abs(first * c + sign * second * s))
+        reach[b] = max(reach[b], abs(second * c - sign * first * s))
+    return tuple(int(r / ROOM_AROUND) for r in reach)
+
+
+@source("nnU-Net plans: 3d_cascade_fullres inherits from 3d_fullres")
+@accepts(given.like_the_inherited)
+def inherited(*, full_resolution: object) -> Because[object]:
+    """The cascade's second stage is the full resolution, but for its input."""
+    return Because(full_resolution, "the same as in 3d_fullres")
+
+
+def _by(shape: Sequence[float]) -> str:
+    return "x".join(f"{v:g}" for v in shape)
+
+
+def _mm(spacing: Sequence[float]) -> str:
+    return "x".join(f"{s:.3g}" for s in spacing)
+
+
+def _axes(axes: Sequence[int]) -> str:
+    return ", ".join(map(str, axes))

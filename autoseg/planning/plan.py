@@ -1,0 +1,142 @@
+"""The plan: configurations, the trace of reasons behind them, and what both were made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from autoseg.core.decisions import Trace
+from autoseg.core.errors import PlanError, StorageError, did_you_mean
+from autoseg.core.serialization import Components, from_jsonable, read_json, to_jsonable, write_json
+from autoseg.core.shown import Shown
+from autoseg.core.types import Axes, PathLike, Shape, Spacing
+from autoseg.data.fingerprint import Fingerprint
+from autoseg.data.normalization import Normalization
+from autoseg.planning.budget import Budget
+from autoseg.planning.configuration import AugmentationSettings, Configuration, NetworkSpec, Resampling
+from autoseg.planning.topology import Topology
+
+KINDS_OF_VALUES: dict[str, Any] = {  # of what may be given, for reading it back
+    "axis_order": Axes,
+    "target_spacing": Spacing,
+    "median_shape": tuple[float, ...],
+    "dimensions": tuple[int, ...],
+    "normalization": Normalization,
+    "mask_background": tuple[bool, ...],
+    "resampling": Resampling,
+    "lowres": Spacing | None,
+    "cascade": bool,
+    "spacing": Spacing,
+    "initial_patch_size": tuple[float, ...],
+    "patch_size": Shape,
+    "topology": Topology,
+    "features": tuple[int, ...],
+    "blocks": tuple[tuple[int, ...], tuple[int, ...]],
+    "network": NetworkSpec,
+    "batch_size": int,
+    "batch_dice": bool,
+    "augmentation": AugmentationSettings,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan(Shown):
+    """Everything that was decided for a dataset; a pure function of the fingerprint, the budget and the given values.
+
+    ``plan["3d_fullres"]`` is a configuration, ``plan.why("patch_size")`` a reason.
+    """
+
+    fingerprint: Fingerprint
+    budget: Budget
+    configurations: tuple[Configuration, ...]
+    trace: Trace
+    given: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __iter__(self) -> Iterator[Configuration]:
+        return iter(self.configurations)
+
+    def __len__(self) -> int:
+        return len(self.configurations)
+
+    def __contains__(self, name: object) -> bool:
+        return any(configuration.name == name for configuration in self.configurations)
+
+    def __getitem__(self, name: str) -> Configuration:
+        for configuration in self.configurations:
+            if configuration.name == name:
+                return configuration
+        names = [configuration.name for configuration in self.configurations]
+        reason = {
+            "3d_fullres": self.trace["dimensions"].reason,
+            "3d_lowres": self.trace["lowres"].reason,
+            "3d_cascade_fullres": self.trace["cascade"].reason,
+        }.get(name, did_you_mean(name, names))
+        raise PlanError(f"this plan has no configuration {name!r}: {reason}. It has {', '.join(names)}.")
+
+    def save(self, path: PathLike) -> Path:
+        """Write ``plan.json``: what the plan was made from, and what was decided."""
+        content = {
+            "fingerprint": self.fingerprint,
+            "budget": self.budget,
+            "given": self.given,
+            "configurations": self.configurations,
+        }
+        return write_json(path, content)
+
+    @staticmethod
+    def load(path: PathLike, components: Components | None = None) -> Plan:
+        """Read what `save` wrote: the plan is made again, and must come out as it was written.
+
+        `components` gives back callables of your own by name. Raises `StorageError` where the file is damaged or was
+        changed by hand.
+        """
+        from autoseg.planning.planner import make_plan
+
+        content = read_json(path)
+        if not isinstance(content, dict) or not {"fingerprint", "budget", "given", "configurations"} <= set(content):
+            raise StorageError(f"{path} is not a plan that autoseg saved. nnU-Net's plans: autoseg.plan_from_nnunet.")
+        given = {name: from_jsonable(_kind_of(name), v, components) for name, v in content["given"].items()}
+        plan = make_plan(
+            from_jsonable(Fingerprint, content["fingerprint"], components),
+            from_jsonable(Budget, content["budget"]),
+            given=given,
+        )
+        _check_same(path, to_jsonable(plan.configurations), content["configurations"])
+        return plan
+
+    def __repr__(self) -> str:
+        lines = [f"Plan for {self.fingerprint.dataset_name!r} ({self.budget.gpu_memory_gb:g} GB, {self.budget.preset})"]
+        for c in self.configurations:
+            patch, spacing = "x".join(map(str, c.patch_size)), "x".join(f"{s:.3g}" for s in c.spacing)
+            lines.append(f"  {c.name}: patch {patch} at {spacing} mm, batch {c.batch_size}, {c.network.stages} stages")
+        return "\n".join(lines)
+
+
+def _kind_of(name: str) -> Any:
+    first, _, last = name.partition("/")
+    if first == "normalization":
+        return Normalization
+    if (last or first) not in KINDS_OF_VALUES:
+        raise StorageError(f"the stored plan gives {name!r}, which this version does not decide.")
+    return KINDS_OF_VALUES[last or first]
+
+
+def _check_same(path: PathLike, made: list[dict[str, Any]], stored: list[dict[str, Any]]) -> None:
+    """Raise `StorageError` naming the first value that was stored otherwise than it is decided now."""
+    if [c["name"] for c in made] != [c.get("name") for c in stored]:
+        raise StorageError(f"{path} holds other configurations than its facts give. {REMAKE}")
+    for now, then in zip(made, stored, strict=True):
+        for key, value in now.items():
+            if then.get(key) != value:
+                raise StorageError(
+                    f"{path}: {now['name']}/{key} is stored as {then.get(key)!r}, but the facts in the same file give "
+                    f"{value!r}. {REMAKE}"
+                )
+
+
+REMAKE = (
+    "It was changed by hand or written by another version. To change a value, use "
+    "plan.what_if({'3d_fullres/patch_size': ...}) and save that."
+)
