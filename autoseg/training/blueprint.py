@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -11,7 +12,7 @@ from torch import nn
 from autoseg.core.decisions import Decision, Trace
 from autoseg.core.errors import TrainingError
 from autoseg.core.shown import Shown
-from autoseg.planning.configuration import NetworkSpec
+from autoseg.planning.configuration import Configuration, NetworkSpec
 from autoseg.training.augmentation import Augmentation
 from autoseg.training.compute import Precision
 from autoseg.training.losses import Loss
@@ -36,6 +37,7 @@ class Blueprint(Shown):
     iterations_per_epoch: int = 250
     validation_iterations: int = 50
     batch_size: int | None = None
+    batch_voxels: int | None = None
     base_features: int | None = None
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = 1e-2
@@ -83,6 +85,14 @@ class Blueprint(Shown):
         """
         return cls(minutes=minutes, seed=seed, **{**QUICK, **changes})
 
+    def batch_size_for(self, configuration: Configuration) -> int:
+        """Patches in a batch: as given, as many as `batch_voxels` allows (at least 2), or what the plan says."""
+        if self.batch_size is not None:
+            return self.batch_size
+        if self.batch_voxels is None:
+            return configuration.batch_size
+        return max(2, min(configuration.batch_size, round(self.batch_voxels / math.prod(configuration.patch_size))))
+
     def changed(self, **changes: Any) -> Blueprint:
         """A copy with other values."""
         return replace(self, **changes)
@@ -112,7 +122,7 @@ QUICK: dict[str, Any] = {
     "name": "quick",
     "iterations_per_epoch": 40,
     "validation_iterations": 4,
-    "batch_size": 4,
+    "batch_voxels": 360_000,
     "base_features": 16,
     "optimizer": "adamw",
     "learning_rate": 3e-3,
@@ -129,6 +139,7 @@ REASONS = {
     "minutes": "the published recipe counts epochs, not time",
     "iterations_per_epoch": "an epoch is a fixed number of batches, not a pass over the data, so that datasets compare",
     "batch_size": "what the plan found to fit in memory",
+    "batch_voxels": "no limit but the plan's",
     "base_features": "the width the plan's memory estimate counts with",
     "optimizer": "stochastic gradient descent with Nesterov momentum",
     "learning_rate": "0.01 at the start",
@@ -147,7 +158,7 @@ DIFFERENT = {
     "epochs": "time is what is given",
     "minutes": "the budget you gave; the learning rate reaches zero at its end",
     "iterations_per_epoch": "shorter epochs, so that the curve says something within minutes",
-    "batch_size": "more steps count for more than larger batches when time is short",
+    "batch_voxels": "batches of about 360,000 voxels: when time is short, more steps gain more than larger batches",
     "base_features": "half the width makes a step three times faster; in minutes, steps win over width",
     "optimizer": "AdamW needs no warm-up of its momentum and finds a good region in far fewer steps",
     "learning_rate": "as high as AdamW stays stable with instance normalization",

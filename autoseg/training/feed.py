@@ -37,8 +37,28 @@ class Feed:
         """The volumes that are validated on."""
         return self._read(self.validation_names)
 
+    @cached_property
+    def fits_in_memory(self) -> bool:
+        """Whether volumes are held in memory, or their chunks read from disk patch by patch."""
+        return self.prepared.folder is None or self.prepared.nbytes <= IN_MEMORY
+
+    @property
+    def batch_size(self) -> int:
+        """The plan's, or what the blueprint makes of it."""
+        return self.blueprint.batch_size_for(self.configuration)
+
     def _read(self, names: Iterable[str]) -> dict[str, Volume]:
-        return {name: _volume(self.prepared, name) for name in names}
+        return {name: self._volume(name) for name in names}
+
+    def _volume(self, name: str) -> Volume:
+        if not self.fits_in_memory:
+            shape, channels = self.prepared.geometry(name).shape, len(self.configuration.channels)
+            locations = self.prepared.class_locations(name)
+            return Volume(shape, channels, locations, lambda box: self.prepared.read(name, box))
+        case = self.prepared[name]
+        if case.label is None:
+            raise TrainingError(f"case {name!r} has no label map, so it cannot be trained on.")
+        return Volume.in_memory(case.array, case.label, case.class_locations)
 
     def draw(self, random: Generator) -> Batch:
         """A training batch, cut large enough to be rotated."""
@@ -54,7 +74,7 @@ class Feed:
         request = PatchRequest(
             cut_size=cut,
             patch_size=self.configuration.patch_size,
-            batch_size=self.blueprint.batch_size or self.configuration.batch_size,
+            batch_size=self.batch_size,
             foreground_fraction=self.blueprint.foreground_fraction,
         )
         sampler = self.blueprint.sampler or draw_patches
@@ -88,14 +108,3 @@ def _names(prepared: PreprocessedDataset, fold: Fold) -> tuple[tuple[str, ...], 
         raise TrainingError(f"the fold is {fold!r}; it must be a number such as 0, or 'all'.")
     split = prepared.fold(fold)
     return split.training, split.validation
-
-
-def _volume(prepared: PreprocessedDataset, name: str) -> Volume:
-    """One case: in memory where the whole dataset fits, else read from its compressed chunks patch by patch."""
-    if prepared.nbytes > IN_MEMORY and prepared.folder is not None:
-        shape, channels = prepared.geometry(name).shape, len(prepared.configuration.channels)
-        return Volume(shape, channels, prepared.class_locations(name), lambda box: prepared.read(name, box))
-    case = prepared[name]
-    if case.label is None:
-        raise TrainingError(f"case {name!r} has no label map, so it cannot be trained on.")
-    return Volume.in_memory(case.array, case.label, case.class_locations)
