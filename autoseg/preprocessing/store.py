@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
-from autoseg.core.errors import AutosegError, DatasetError, PreprocessingError, StorageError, did_you_mean
-from autoseg.core.serialization import atomic_path, digest, from_jsonable, read_json, write_json
+from autoseg.core.errors import AutosegError, DatasetError, PreprocessingError, did_you_mean
+from autoseg.core.serialization import digest
 from autoseg.core.shown import Shown
 from autoseg.core.types import ImageArray, LabelArray, PathLike, Shape
 from autoseg.data.checks import load_pair
 from autoseg.data.dataset import Case, Dataset
 from autoseg.data.geometry import Box
-from autoseg.data.images import suffix_of
 from autoseg.data.labels import Labels
 from autoseg.data.splits import Split, make_splits
 from autoseg.planning.configuration import Configuration
 from autoseg.preprocessing.cases import CaseGeometry, PreprocessedCase, preprocess_case
+from autoseg.preprocessing.files import CaseFiles
+from autoseg.preprocessing.keys import case_key
 
-FORMAT = 1  # raised whenever the same inputs give other arrays
 Memory: TypeAlias = Mapping[str, PreprocessedCase]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One case of a preprocessed dataset: what it was made from, as a key, and its shape."""
+
+    key: str
+    shape: Shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,23 +45,19 @@ class PreprocessedDataset(Shown):
 
     folder: Path | None
     configuration: Configuration
-    cases: tuple[str, ...]
-    key: str
+    entries: Mapping[str, Entry] = field(repr=False, hash=False)
     splits: tuple[Split, ...]
     memory: Memory = field(default_factory=dict, repr=False, hash=False, compare=False)
 
-    def __len__(self) -> int:
-        return len(self.cases)
+    @property
+    def cases(self) -> tuple[str, ...]:
+        """The names of the cases, in the dataset's order."""
+        return tuple(self.entries)
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.cases)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.cases
-
-    def __getitem__(self, name: str) -> PreprocessedCase:
-        self._check(name)
-        return self.memory[name] if name in self.memory else _load(self.files(name), self.configuration)
+    @property
+    def key(self) -> str:
+        """Changes whenever an input of any case does."""
+        return digest({name: entry.key for name, entry in self.entries.items()})
 
     @property
     def labels(self) -> Labels:
@@ -64,74 +68,63 @@ class PreprocessedDataset(Shown):
     def nbytes(self) -> int:
         """Bytes of all arrays when they are in memory, to decide whether they fit."""
         voxel = 4 * len(self.configuration.channels) + 2  # float32 a channel, int16 label
-        return sum(int(np.prod(self.geometry(name).shape)) * voxel for name in self.cases)
+        return sum(int(np.prod(entry.shape)) * voxel for entry in self.entries.values())
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.entries
+
+    def __getitem__(self, name: str) -> PreprocessedCase:
+        files = self._stored(name)
+        return self.memory[name] if files is None else files.load(self.configuration)
 
     def geometry(self, name: str) -> CaseGeometry:
         """How the case got its grid, without reading its voxels."""
-        self._check(name)
-        if name in self.memory:
-            return self.memory[name].geometry
-        geometry: CaseGeometry = from_jsonable(CaseGeometry, read_json(self.files(name).facts)["geometry"])
-        return geometry
+        files = self._stored(name)
+        return self.memory[name].geometry if files is None else files.geometry()
 
     def class_locations(self, name: str) -> dict[str, np.ndarray]:
         """Voxels (n, 3) of each label or region, without reading the case's arrays."""
-        self._check(name)
-        return self.memory[name].class_locations if name in self.memory else _read_locations(self.files(name))
+        files = self._stored(name)
+        return self.memory[name].class_locations if files is None else files.class_locations()
 
     def read(self, name: str, box: Box) -> tuple[ImageArray, LabelArray]:
         """The image (channel, z, y, x) and the label map (z, y, x) inside a box; only its chunks are decompressed."""
-        self._check(name)
-        if name in self.memory:
-            case = self.memory[name]
-            return case.array[(slice(None), *box.slices)], _label_of(case)[box.slices]
-        files = self.files(name)
-        return _open(files.image)[(slice(None), *box.slices)], _open(files.label)[box.slices]
+        files = self._stored(name)
+        if files is not None:
+            return files.read(box)
+        case = self.memory[name]
+        assert case.label is not None  # training cases have one
+        return case.array[(slice(None), *box.slices)], case.label[box.slices]
 
     def fold(self, number: int) -> Split:
         """The names that train and validate in a fold. Raises `DatasetError` for a fold that does not exist."""
         if not 0 <= number < len(self.splits):
             raise DatasetError(
                 f"fold {number} does not exist: there are {len(self.splits)} folds, 0 to {len(self.splits) - 1}."
+                if self.splits
+                else f"fold {number} does not exist: a single case cannot be split. Train on everything: fold='all'."
             )
         return self.splits[number]
 
-    def files(self, name: str) -> Files:
-        """Where the case is kept. Raises `StorageError` for a dataset that is in memory."""
+    def _stored(self, name: str) -> CaseFiles | None:
+        """The files of a case, or None where it is in memory."""
+        if name not in self.entries:
+            raise DatasetError(f"no preprocessed case is called {name!r}. {did_you_mean(name, self.entries)}")
         if self.folder is None:
-            raise StorageError("this dataset was preprocessed in memory; give preprocess() a folder to keep it.")
-        return Files.of(self.folder, self.configuration.name, name)
-
-    def _check(self, name: str) -> None:
-        if name not in self.cases:
-            raise DatasetError(f"no preprocessed case is called {name!r}. {did_you_mean(name, self.cases)}")
+            return None
+        return CaseFiles(self.folder, self.configuration.name, name, self.entries[name].key)
 
     def __repr__(self) -> str:
         where = "in memory" if self.folder is None else f"in {self.folder}"
         return (
             f"PreprocessedDataset({self.configuration.dataset_name!r} for {self.configuration.name}: "
             f"{len(self)} cases {where})\n  {self.nbytes / 1e6:.0f} MB when read, {len(self.splits)} folds"
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Files:
-    """The files of one case. `facts` is written last: a case without it is not finished."""
-
-    image: Path
-    label: Path
-    locations: Path
-    facts: Path
-
-    @staticmethod
-    def of(folder: Path, configuration: str, name: str) -> Files:
-        """The files of a case below ``folder/preprocessed/<configuration>``."""
-        base = folder / "preprocessed" / configuration
-        return Files(
-            image=base / f"{name}.b2nd",
-            label=base / f"{name}_label.b2nd",
-            locations=base / f"{name}.npz",
-            facts=base / f"{name}.json",
         )
 
 
@@ -154,27 +147,28 @@ def preprocess(
     from tqdm.auto import tqdm
 
     folder = None if folder is None else Path(folder)
-    keys = {case.name: _key(case, configuration) for case in dataset}
+    entries: dict[str, Entry] = {}
     memory: dict[str, PreprocessedCase] = {}
 
-    def prepare(case: Case) -> None:
+    def prepare(case: Case) -> tuple[str, Entry]:
+        key = case_key(case, configuration)
         if folder is None:
             memory[case.name] = _prepared(case, configuration)
-            return
-        files = Files.of(folder, configuration.name, case.name)
-        if not _finished(files, keys[case.name]):
-            _save(_prepared(case, configuration), files, keys[case.name], configuration)
+            return case.name, Entry(key, memory[case.name].geometry.shape)
+        files = CaseFiles(folder, configuration.name, case.name, key)
+        if not files.finished():
+            files.save(_prepared(case, configuration), configuration)
+        return case.name, Entry(key, files.geometry().shape)
 
     steps = _each(prepare, dataset.training, workers)
     title = f"preprocess {configuration.name}"
-    for _ in tqdm(steps, total=len(dataset), desc=title, unit="case", disable=not show_progress, leave=False):
-        pass
+    for name, entry in tqdm(steps, total=len(dataset), desc=title, unit="case", disable=not show_progress, leave=False):
+        entries[name] = entry
     return PreprocessedDataset(
         folder=folder,
         configuration=configuration,
-        cases=tuple(keys),
-        key=digest(keys),
-        splits=dataset.splits or _splits(tuple(keys)),
+        entries=entries,
+        splits=dataset.splits or _splits(tuple(entries)),
         memory=memory,
     )
 
@@ -183,8 +177,10 @@ def _splits(names: tuple[str, ...]) -> tuple[Split, ...]:
     return make_splits(names) if len(names) > 1 else ()
 
 
-def _each(prepare: Callable[[Case], None], cases: tuple[Case, ...], workers: int) -> Iterator[None]:
-    """Prepare each case, here or in threads; the first failure, or Ctrl-C, leaves the rest undone."""
+def _each(
+    prepare: Callable[[Case], tuple[str, Entry]], cases: Sequence[Case], workers: int
+) -> Iterator[tuple[str, Entry]]:
+    """Prepare each case, here or in threads; after the first failure, or Ctrl-C, no other case is begun."""
     if workers < 1:
         yield from map(prepare, cases)
         return
@@ -203,86 +199,3 @@ def _prepared(case: Case, configuration: Configuration) -> PreprocessedCase:
         raise  # it names the case already
     except Exception as error:
         raise PreprocessingError(f"case {case.name!r} could not be preprocessed: {error}") from error
-
-
-def _key(case: Case, configuration: Configuration) -> str:
-    """Changes whenever the arrays of this case would."""
-    paths = [*case.image_paths, *([case.label_path] if case.label_path else [])]
-    return digest([FORMAT, _settings(configuration), [_state(path) for path in paths]])
-
-
-def _settings(configuration: Configuration) -> dict[str, Any]:
-    names = ("channels", "labels", "axis_order", "spacing", "normalization", "mask_background", "resampling")
-    return {name: getattr(configuration, name) for name in names}
-
-
-def _state(path: Path) -> list[Any]:
-    """Path, size and time of a file, and of the files that readers look for beside it."""
-    stem = path.name[: -len(suffix_of(path))]
-    beside = [path.with_name(f"{name}.json") for name in {stem, stem.rpartition("_")[0]} if name]
-    beside += [path.with_suffix(suffix) for suffix in (".raw", ".zraw")]
-    found = [p for p in (path, *sorted(beside)) if p.exists()]
-    return [[str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns] for p in found]
-
-
-def _finished(files: Files, key: str) -> bool:
-    if not all(p.exists() for p in (files.image, files.label, files.locations, files.facts)):
-        return False
-    try:
-        return bool(read_json(files.facts).get("key") == key)
-    except StorageError:
-        return False  # it will be written again
-
-
-def _save(case: PreprocessedCase, files: Files, key: str, configuration: Configuration) -> None:
-    files.facts.unlink(missing_ok=True)  # from here until the end the case is unfinished
-    patch = (1,) * (3 - configuration.dimensions) + configuration.patch_size
-    _write_array(case.array, files.image, (1, *patch))
-    _write_array(_label_of(case), files.label, patch)
-    with atomic_path(files.locations) as temporary:
-        np.savez_compressed(temporary, allow_pickle=False, **{f"_{k}": v for k, v in case.class_locations.items()})
-    write_json(files.facts, {"key": key, "name": case.name, "geometry": case.geometry})
-
-
-def _label_of(case: PreprocessedCase) -> LabelArray:
-    return case.label if case.label is not None else np.zeros(case.geometry.shape, np.int16)
-
-
-def _write_array(array: np.ndarray, path: Path, patch: Shape) -> None:
-    """Compressed in chunks of about a patch, so that a patch is read without the rest of the case."""
-    import blosc2
-
-    chunks = tuple(min(n, p) for n, p in zip(array.shape, patch, strict=True))
-    settings = {"codec": blosc2.Codec.LZ4, "clevel": 5, "filters": [blosc2.Filter.SHUFFLE]}
-    stored = blosc2.asarray(np.ascontiguousarray(array), chunks=chunks, cparams=settings)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(stored.to_cframe())  # blosc2's own writer does not report a full disk
-
-
-def _open(path: Path) -> Any:
-    import blosc2
-
-    try:
-        return blosc2.open(str(path), mode="r")
-    except (RuntimeError, OSError, ValueError) as error:
-        raise StorageError(
-            f"cannot read {path}: {error}. Run preprocess() again: it replaces what is damaged."
-        ) from error
-
-
-def _load(files: Files, configuration: Configuration) -> PreprocessedCase:
-    facts = read_json(files.facts)
-    return PreprocessedCase(
-        name=str(facts["name"]),
-        array=_open(files.image)[:],
-        label=_open(files.label)[:],
-        geometry=from_jsonable(CaseGeometry, facts["geometry"]),
-        channels=configuration.channels,
-        labels=configuration.labels,
-        class_locations=_read_locations(files),
-    )
-
-
-def _read_locations(files: Files) -> dict[str, np.ndarray]:
-    with np.load(files.locations, allow_pickle=False) as stored:
-        return {key[1:]: stored[key] for key in stored.files}

@@ -1,0 +1,73 @@
+"""What a preprocessed case was made from, as a short key: a stored case with another key is out of date."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+from autoseg.core.errors import StorageError
+from autoseg.core.serialization import component_name, digest, to_jsonable
+from autoseg.data.dataset import Case
+from autoseg.data.images import suffix_of
+from autoseg.data.normalization import CTNormalization, NoNormalization, RescaleTo01, RGBTo01, ZScore
+from autoseg.planning.configuration import Configuration
+
+FORMAT = 1  # raised whenever the same inputs give other arrays
+OURS = (ZScore, CTNormalization, RescaleTo01, RGBTo01, NoNormalization)
+
+
+def case_key(case: Case, configuration: Configuration) -> str:
+    """Changes whenever the preprocessed arrays would: with a file, a setting, or the body of the user's own function.
+
+    Files are recognised by path, size and time, so that nothing has to be read to know that nothing changed.
+    """
+    paths = [*case.image_paths, *([case.label_path] if case.label_path else [])]
+    return digest([FORMAT, _settings(configuration), [_state(Path(path)) for path in paths]])
+
+
+def _settings(configuration: Configuration) -> dict[str, Any]:
+    names = ("channels", "labels", "axis_order", "spacing", "mask_background", "resampling")
+    settings = {name: getattr(configuration, name) for name in names}
+    return settings | {"normalization": [n if isinstance(n, OURS) else _code(n) for n in configuration.normalization]}
+
+
+def _state(path: Path) -> list[Any]:
+    """Path, size and time of a file, and of the files that readers look for beside it."""
+    stem = path.name[: -len(suffix_of(path))]
+    beside = [path.with_name(f"{name}.json") for name in {stem, stem.rpartition("_")[0]} if name]
+    beside += [path.with_suffix(suffix) for suffix in (".raw", ".zraw")]
+    found = [p for p in (path, *sorted(beside)) if p.exists()]
+    return [[str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns] for p in found]
+
+
+def _code(component: Any) -> list[Any]:
+    """A callable of the user's own by its name, its compiled body and the values it holds.
+
+    >>> _code(lambda channel, inside: channel + 1) == _code(lambda channel, inside: channel + 1)
+    True
+    >>> _code(lambda channel, inside: channel + 1) == _code(lambda channel, inside: channel + 2)
+    False
+    """
+    function = component if hasattr(component, "__code__") else type(component).__call__
+    held = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
+    held += [getattr(function, "__defaults__", None), getattr(component, "__dict__", None)]
+    return [
+        component_name(component),
+        _body(getattr(function, "__code__", None)),
+        [_plain(v) for v in (component, *held)],
+    ]
+
+
+def _body(code: CodeType | None) -> Any:
+    if code is None:
+        return None
+    constants = [_body(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
+    return [code.co_code.hex(), list(code.co_names), constants]
+
+
+def _plain(value: Any) -> Any:
+    try:
+        return to_jsonable(value)
+    except StorageError:
+        return type(value).__name__  # an object whose content cannot be told
