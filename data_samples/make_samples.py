@@ -65,10 +65,10 @@ def draw_anatomy(random: np.random.RandomState) -> Anatomy:
         head_share=random.uniform(0.36, 0.48),
         head_radius=random.uniform(4.8, 6.2),
         tail_radius=random.uniform(3.4, 4.3),
-        gray=random.uniform(0.66, 0.78),
+        gray=random.uniform(0.62, 0.75),
         fluid=random.uniform(0.18, 0.32),
         gain=float(np.exp(random.uniform(np.log(220), np.log(900)))),
-        noise=random.uniform(0.04, 0.085),
+        noise=random.uniform(0.03, 0.07),
     )
 
 
@@ -116,7 +116,7 @@ def distance_to(line: np.ndarray, radius: np.ndarray, shape: tuple[int, ...]) ->
 
 def annotate(body: Anatomy, distance: np.ndarray, number: np.ndarray, random: np.random.RandomState) -> np.ndarray:
     """The annotator's label map: the border shakes, and the cut between head and tail is a matter of opinion."""
-    shaking = 0.33 * smooth_noise(random, body.shape, 1.2)
+    shaking = 0.3 * smooth_noise(random, body.shape, 1.2)
     cut = POINTS * (body.head_share + random.normal(0, 0.012))
     inside = distance + shaking < 0
     return np.where(inside, np.where(number + 1.5 * smooth_noise(random, body.shape, 2.0) < cut, HEAD, TAIL), 0)
