@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 
@@ -24,12 +23,10 @@ from autoseg.preprocessing.cases import CaseGeometry, PreprocessedCase, preproce
 from autoseg.preprocessing.files import CaseFiles
 from autoseg.preprocessing.keys import case_key
 
-Memory: TypeAlias = Mapping[str, PreprocessedCase]
-
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One case of a preprocessed dataset: what it was made from, as a key, and its shape."""
+    """A case in a folder: its shape, and what it was made from, as a key."""
 
     key: str
     shape: Shape
@@ -45,19 +42,11 @@ class PreprocessedDataset(Shown):
 
     folder: Path | None
     configuration: Configuration
-    entries: Mapping[str, Entry] = field(repr=False, hash=False)
+    cases: tuple[str, ...]
+    key: str
     splits: tuple[Split, ...]
-    memory: Memory = field(default_factory=dict, repr=False, hash=False, compare=False)
-
-    @property
-    def cases(self) -> tuple[str, ...]:
-        """The names of the cases, in the dataset's order."""
-        return tuple(self.entries)
-
-    @property
-    def key(self) -> str:
-        """Changes whenever an input of any case does."""
-        return digest({name: entry.key for name, entry in self.entries.items()})
+    stored: Mapping[str, Entry] = field(default_factory=dict, repr=False, hash=False)
+    memory: Mapping[str, PreprocessedCase] = field(default_factory=dict, repr=False, hash=False, compare=False)
 
     @property
     def labels(self) -> Labels:
@@ -68,16 +57,17 @@ class PreprocessedDataset(Shown):
     def nbytes(self) -> int:
         """Bytes of all arrays when they are in memory, to decide whether they fit."""
         voxel = 4 * len(self.configuration.channels) + 2  # float32 a channel, int16 label
-        return sum(int(np.prod(entry.shape)) * voxel for entry in self.entries.values())
+        shapes = [e.shape for e in self.stored.values()] + [case.geometry.shape for case in self.memory.values()]
+        return sum(int(np.prod(shape)) * voxel for shape in shapes)
 
     def __len__(self) -> int:
-        return len(self.entries)
+        return len(self.cases)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.entries)
+        return iter(self.cases)
 
     def __contains__(self, name: object) -> bool:
-        return name in self.entries
+        return name in self.cases
 
     def __getitem__(self, name: str) -> PreprocessedCase:
         files = self._stored(name)
@@ -114,11 +104,11 @@ class PreprocessedDataset(Shown):
 
     def _stored(self, name: str) -> CaseFiles | None:
         """The files of a case, or None where it is in memory."""
-        if name not in self.entries:
-            raise DatasetError(f"no preprocessed case is called {name!r}. {did_you_mean(name, self.entries)}")
+        if name not in self.cases:
+            raise DatasetError(f"no preprocessed case is called {name!r}. {did_you_mean(name, self.cases)}")
         if self.folder is None:
             return None
-        return CaseFiles(self.folder, self.configuration.name, name, self.entries[name].key)
+        return CaseFiles(self.folder, self.configuration.name, name, self.stored[name].key)
 
     def __repr__(self) -> str:
         where = "in memory" if self.folder is None else f"in {self.folder}"
@@ -167,8 +157,10 @@ def preprocess(
     return PreprocessedDataset(
         folder=folder,
         configuration=configuration,
-        entries=entries,
+        cases=tuple(entries),
+        key=digest({name: entry.key for name, entry in entries.items()}),
         splits=dataset.splits or _splits(tuple(entries)),
+        stored={} if folder is None else entries,
         memory=memory,
     )
 
