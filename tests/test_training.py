@@ -18,11 +18,12 @@ from autoseg.data.splits import make_splits
 from autoseg.planning.configuration import AugmentationSettings, Configuration, NetworkSpec, Resampling
 from autoseg.prediction.sliding_window import Window, predict_logits
 from autoseg.preprocessing.cases import preprocess_case
-from autoseg.preprocessing.store import PreprocessedDataset
+from autoseg.preprocessing.store import Entry, PreprocessedDataset
 from autoseg.training.blueprint import Blueprint
 from autoseg.training.compute import choose_compute
 from autoseg.training.loop import Training, train
 from autoseg.training.model import TrainedModel
+from autoseg.training.patches import draw_patches
 
 BOXES = Labels({"background": 0, "box": 1})
 
@@ -79,8 +80,7 @@ def boxes(config=None, count=6, values=(1,)):
     return PreprocessedDataset(
         folder=None,
         configuration=config,
-        cases=tuple(memory),
-        key="boxes",
+        entries={name: Entry(name, case.geometry.shape) for name, case in memory.items()},
         splits=make_splits(list(memory)),
         memory=memory,
     )
@@ -175,8 +175,6 @@ def test_an_interrupted_cell_leaves_a_model_that_predicts(tmp_path):
         calls = 0
 
         def __call__(self, volumes, request, random):
-            from autoseg.training.patches import draw_patches
-
             type(self).calls += 1
             if type(self).calls > 7:
                 raise KeyboardInterrupt
@@ -241,6 +239,40 @@ def test_weights_of_another_plan_are_refused():
     wider = replace(model, blueprint=model.blueprint.changed(base_features=8))
     with pytest.raises(ModelError, match="the weights do not fit the network of '3d_fullres'"):
         wider.network()
+
+
+def test_a_checkpoint_in_the_middle_of_an_epoch_goes_on_to_the_same_weights(tmp_path):
+    class Stopping:
+        def __init__(self, after):
+            self.left = after
+
+        def __call__(self, volumes, request, random):
+            if self.left == 0:
+                raise KeyboardInterrupt
+            self.left -= 1
+            return draw_patches(volumes, request, random)
+
+    whole = train(boxes(), blueprint=short(epochs=3), show_progress=False)
+    cut = Training(boxes(), blueprint=short(epochs=3), folder=tmp_path)
+    cut.checkpoint_seconds = 0.0
+    cut.feed.sampler = Stopping(6)  # two validation batches and four training steps: one into the second epoch
+    with pytest.raises(KeyboardInterrupt):
+        list(cut)
+    again = Training(boxes(), blueprint=short(epochs=3), folder=tmp_path)
+    assert (len(again.history), len(again.losses)) == (1, 1)
+    list(again)
+    assert same(again.model, whole.model)
+
+
+def test_a_drive_that_is_gone_warns_and_training_goes_on(tmp_path):
+    training = Training(boxes(), blueprint=short(), folder=tmp_path / "drive")
+    for path in sorted((tmp_path / "drive").rglob("*"), reverse=True):
+        path.rmdir()
+    (tmp_path / "drive").rmdir()
+    (tmp_path / "drive").write_text("gone")
+    with pytest.warns(UserWarning, match="training goes on in memory, but could not be saved: cannot write"):
+        list(training)
+    assert training.finished
 
 
 def test_an_unwritable_folder_is_named(tmp_path):

@@ -155,6 +155,17 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def require_writable(folder: PathLike) -> Path:
+    """Make a folder and prove that files can be written there, before hours of work rely on it.
+
+    Raises `StorageError` where they cannot.
+    """
+    folder = Path(folder)
+    write_text(folder / ".writable", "")
+    (folder / ".writable").unlink(missing_ok=True)
+    return folder
+
+
 def _suffix(path: Path) -> str:
     """Readers and writers choose the format by the suffix, and ``.nii.gz`` is one."""
     return "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix

@@ -20,9 +20,10 @@ CHECKPOINT, RUN = "checkpoint.safetensors", "run.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a run is: what was recorded, and the seconds it computed."""
+    """How far a run is: the finished epochs, the losses of the one under way, and the seconds it computed."""
 
     history: History
+    losses: tuple[float, ...]
     seconds: float
     iterations: int
 

@@ -25,6 +25,7 @@ class Feed:
     def __init__(self, prepared: PreprocessedDataset, *, fold: Fold, blueprint: Blueprint, compute: Compute) -> None:
         self.prepared, self.blueprint, self.compute = prepared, blueprint, compute
         self.configuration = prepared.configuration
+        self.sampler = blueprint.sampler or draw_patches
         self.training_names, self.validation_names = _names(prepared, fold)
 
     @cached_property
@@ -77,8 +78,7 @@ class Feed:
             batch_size=self.batch_size,
             foreground_fraction=self.blueprint.foreground_fraction,
         )
-        sampler = self.blueprint.sampler or draw_patches
-        return cut_patches(volumes, sampler(volumes, request, random), request)
+        return cut_patches(volumes, self.sampler(volumes, request, random), request)
 
     def augment(self, batch: Batch, random: Generator) -> Batch:
         """Augment on the device, down to the patch size."""

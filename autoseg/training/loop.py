@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from autoseg.core.errors import TrainingError
-from autoseg.core.serialization import digest
+from autoseg.core.errors import StorageError, TrainingError
+from autoseg.core.serialization import digest, require_writable
 from autoseg.core.shown import Shown
 from autoseg.core.types import PathLike
 from autoseg.networks.unet import UNet
@@ -28,7 +29,6 @@ from autoseg.training.model import TrainedModel, as_cpu, build_network, own_comp
 from autoseg.training.pseudo_dice import PseudoDice
 from autoseg.training.schedule import learning_rate_factor
 
-CHECKPOINT_SECONDS = 120.0
 EPOCHS_IN_A_BUDGET = 15  # with a budget of minutes no epoch is longer than this share, so that the curve has points
 
 
@@ -48,8 +48,9 @@ class Stopwatch:
 class Training(Shown):
     """One model in training. ``for epoch in training:`` trains and yields an `EpochRecord` each time.
 
-    Leaving the loop early, or interrupting it, keeps all that was learned: `.model` can predict at any time and a new
-    loop goes on. With a folder, the state is also on disk and the next `train` of the same run continues from it.
+    Leaving the loop early, or interrupting it, keeps all that was learned: `.model` can predict at any time, and a new
+    loop goes on. With a folder the state is also saved there every two minutes (`checkpoint_seconds`), and the next
+    `train` of the same run continues from it.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Training(Shown):
         device: str | torch.device | None = None,
         folder: PathLike | None = None,
     ) -> None:
+        self.checkpoint_seconds = 120.0
         self.prepared, self.configuration, self.fold = prepared, prepared.configuration, fold
         self.blueprint = blueprint or Blueprint.quick(minutes=5)
         self.compute = choose_compute(device, self.blueprint.precision)
@@ -80,6 +82,7 @@ class Training(Shown):
             self.configuration.labels, batch_dice=self.configuration.batch_dice
         )
         self.epochs: list[EpochRecord] = []
+        self.losses: list[float] = []  # of the epoch under way
         self.iterations, self.seconds = 0, 0.0
         self._saved_at = time.monotonic()
         self._go_on_from_disk()
@@ -129,8 +132,6 @@ class Training(Shown):
         try:
             while not self.finished:
                 yield self.run_epoch()
-                if time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
-                    self.save()
         finally:
             self.save()
 
@@ -140,27 +141,29 @@ class Training(Shown):
         Raises `TrainingError` where the loss is no longer a number; the last saved state is then the last good one.
         """
         watch, started, base = Stopwatch(), time.perf_counter(), self.seconds
-        losses: list[float] = []
         self.network.train()
-        while len(losses) < self.blueprint.iterations_per_epoch:
-            losses.append(self._step(watch))
+        while len(self.losses) < self.blueprint.iterations_per_epoch:
+            self.losses.append(self._step(watch))
             self.seconds = base + time.perf_counter() - started
             if self._epoch_is_over(self.seconds - base):
                 break
+            if time.monotonic() - self._saved_at > self.checkpoint_seconds:
+                self.save()
         with watch("validation"):
             validation_loss, pseudo_dice = self._validate()
         self.seconds = base + time.perf_counter() - started
         record = EpochRecord(
             number=len(self.epochs),
-            iterations=len(losses),
+            iterations=len(self.losses),
             seconds=self.seconds,
-            training_loss=float(np.mean(losses)),
+            training_loss=float(np.mean(self.losses)),
             validation_loss=validation_loss,
             pseudo_dice=pseudo_dice,
             learning_rate=self.optimizer.param_groups[0]["lr"],
             timings=watch.seconds,
         )
         self.epochs.append(record)
+        self.losses = []
         return record
 
     def _step(self, watch: Stopwatch) -> float:
@@ -170,7 +173,7 @@ class Training(Shown):
             batch = self.feed.draw(self.random)
         with watch("augmentation"):
             images, labels = self.feed.augment(batch, self.random)
-        with watch("forward"):
+        with watch("forward"), self._explained():
             loss = self._forward(self.network, images, labels)[1]
         value = float(loss.detach())
         if not np.isfinite(value):
@@ -179,10 +182,27 @@ class Training(Shown):
                 f"{self.optimizer.param_groups[0]['lr']:.2g}. Try a third of it: "
                 f"blueprint.changed(learning_rate={self.blueprint.learning_rate / 3:.2g})."
             )
-        with watch("backward"):
+        with watch("backward"), self._explained():
             self._update(loss)
         self.iterations += 1
         return value
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """What to do when the device's memory does not hold a batch."""
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            batch, patch = self.feed.batch_size, "x".join(map(str, self.configuration.patch_size))
+            advice = (
+                f"a batch of {max(batch // 2, 1)} may: blueprint.changed(batch_size={max(batch // 2, 1)})"
+                if batch > 1
+                else "a plan with a smaller memory budget will: plan.what_if(memory_gb=4)"
+            )
+            raise TrainingError(
+                f"{self.compute.device} ran out of memory with {batch} patches of {patch}. "
+                f"It does not fit, but {advice}. What was learned until the last checkpoint is kept."
+            ) from error
 
     def _update(self, loss: Tensor) -> None:
         self.optimizer.zero_grad(set_to_none=True)
@@ -243,19 +263,30 @@ class Training(Shown):
     # the disk
 
     def save(self) -> None:
-        """Write the state to the folder, if there is one: the finished model, or a checkpoint to go on from."""
+        """Write the state to the folder, if there is one: the finished model, or a checkpoint to go on from.
+
+        A full disk or a drive that is gone only warns: training goes on in memory and tries again later.
+        """
+        self._saved_at = time.monotonic()
         if self.folder is None:
             return
-        if self.finished:
-            self.model.save(self.folder)
-            mark_finished(self.folder, self.key)
-        elif self.iterations:
-            progress = Progress(history=self.history, seconds=self.seconds, iterations=self.iterations)
-            state = self.random.get_state()
-            save_checkpoint(
-                self.folder, self.key, modules=self._modules, optimizer=self.optimizer, random=state, progress=progress
-            )
-        self._saved_at = time.monotonic()
+        try:
+            if self.finished:
+                self.model.save(self.folder)
+                mark_finished(self.folder, self.key)
+            elif self.iterations:
+                self._save_checkpoint(self.folder)
+        except StorageError as error:
+            warnings.warn(f"training goes on in memory, but could not be saved: {error}", stacklevel=2)
+
+    def _save_checkpoint(self, folder: Path) -> None:
+        progress = Progress(
+            history=self.history, losses=tuple(self.losses), seconds=self.seconds, iterations=self.iterations
+        )
+        state = self.random.get_state()
+        save_checkpoint(
+            folder, self.key, modules=self._modules, optimizer=self.optimizer, random=state, progress=progress
+        )
 
     @property
     def _modules(self) -> dict[str, nn.Module]:
@@ -265,11 +296,12 @@ class Training(Shown):
         """Continue where an earlier run of exactly the same training stopped."""
         if self.folder is None:
             return
+        require_writable(self.folder)
         if is_finished(self.folder, self.key):
             model = TrainedModel.load(self.folder, components=own_components(self.configuration, self.blueprint))
             for module in self._modules.values():
                 module.load_state_dict(dict(model.weights))
-            self._restore(Progress(history=model.history, seconds=self._budget, iterations=1))
+            self._restore(Progress(history=model.history, losses=(), seconds=self._budget, iterations=1))
             return
         found = load_checkpoint(
             self.folder, self.key, modules=self._modules, optimizer=self.optimizer, random=self.random
@@ -278,7 +310,7 @@ class Training(Shown):
             self._restore(found)
 
     def _restore(self, progress: Progress) -> None:
-        self.epochs = list(progress.history.epochs)
+        self.epochs, self.losses = list(progress.history.epochs), list(progress.losses)
         self.seconds, self.iterations = progress.seconds, progress.iterations
 
 
