@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from autoseg.interop.nnunet_plans import fingerprint_from_nnunet
+from autoseg.interop.nnunet_plans import fingerprint_from_nnunet, plan_to_nnunet
 from autoseg.planning.budget import PRESETS, Budget
-from autoseg.planning.configuration import Configuration
 from autoseg.planning.plan import Plan
 from autoseg.planning.planner import make_plan
 
 PRESET_OF = {preset.planner: name for name, preset in PRESETS.items()}
+REAL = ["Dataset004_Hippocampus", "Dataset101_ISBI2012EM", "Dataset107_OvuleNuclei3D", "Dataset117_ProstateMRsmall"]
 
 
 def golden(reference: Path) -> list[dict[str, Any]]:
@@ -22,51 +22,35 @@ def golden(reference: Path) -> list[dict[str, Any]]:
 
 
 def as_golden(plan: Plan) -> dict[str, Any]:
-    """Our plan under the keys of the golden file."""
-    order = plan.configurations[0].axis_order
-    spacing, shape = plan.trace["target_spacing"].inputs[0].value, plan.trace["target_spacing"].inputs[2].value
-    return {
-        "transpose_forward": list(order),
-        "transpose_backward": [order.index(axis) for axis in range(3)],
-        "original_median_spacing_after_transp": [spacing[a] for a in order],
-        "original_median_shape_after_transp": [round(shape[a]) for a in order],
-        "configurations": {c.name: configuration_as_golden(c) for c in plan},
+    """nnU-Net's plan of ours, in the shorter form of the golden file."""
+    full = plan_to_nnunet(plan)
+    keys = ("transpose_forward", "transpose_backward")
+    keys += ("original_median_spacing_after_transp", "original_median_shape_after_transp")
+    return {key: full[key] for key in keys} | {
+        "configurations": {name: _shortened(c) for name, c in full["configurations"].items()}
     }
 
 
-def configuration_as_golden(c: Configuration) -> dict[str, Any]:
-    if c.previous_stage:
-        return {"inherits_from": "3d_fullres", "previous_stage": c.previous_stage}
-    schemes = {"ZScore": "ZScoreNormalization", "RescaleTo01": "RescaleTo01Normalization"}
-    schemes |= {"RGBTo01": "RGBTo01Normalization"}
-    values = {
-        "batch_size": c.batch_size,
-        "patch_size": list(c.patch_size),
-        "median_image_size_in_voxels": list(c.median_shape),
-        "spacing": list(c.spacing),
-        "normalization_schemes": [schemes.get(type(n).__name__, type(n).__name__) for n in c.normalization],
-        "use_mask_for_norm": list(c.mask_background),
-        "batch_dice": c.batch_dice,
-        "n_stages": c.network.stages,
-        "features_per_stage": list(c.network.features),
-        "kernel_sizes": [list(k) for k in c.network.kernel_sizes],
-        "strides": [list(s) for s in c.network.strides],
-        "n_conv": list(c.network.encoder_blocks),
-        "n_conv_decoder": list(c.network.decoder_blocks),
-    }
-    return values | ({"next_stage": "3d_cascade_fullres"} if c.name == "3d_lowres" else {})
+def _shortened(configuration: dict[str, Any]) -> dict[str, Any]:
+    dropped = ("data_identifier", "preprocessor_name", "architecture")
+    kept = {k: v for k, v in configuration.items() if k not in dropped and not k.startswith("resampling")}
+    if "architecture" not in configuration:
+        return kept
+    network = configuration["architecture"]["arch_kwargs"]
+    kept |= {key: network[key] for key in ("n_stages", "features_per_stage", "kernel_sizes", "strides")}
+    depths = network.get("n_conv_per_stage") or network["n_blocks_per_stage"]
+    return kept | {"n_conv": depths, "n_conv_decoder": network["n_conv_per_stage_decoder"]}
 
 
 def differences(ours: Any, theirs: Any, where: str = "") -> list[str]:
     """Paths at which two JSON values differ: exact for integers, 1e-6 for floats, every key on both sides."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
-        found = [f"{where}/{key} is only on one side" for key in set(ours) ^ set(theirs)]
-        return found + [
-            d for key in set(ours) & set(theirs) for d in differences(ours[key], theirs[key], f"{where}/{key}")
-        ]
+        both, one = set(ours) & set(theirs), set(ours) ^ set(theirs)
+        found = [f"{where}/{key} is only on one side" for key in one]
+        return found + [d for key in both for d in differences(ours[key], theirs[key], f"{where}/{key}")]
     if isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
         return [d for i, pair in enumerate(zip(ours, theirs, strict=True)) for d in differences(*pair, f"{where}[{i}]")]
-    if isinstance(theirs, float) and not isinstance(ours, bool | str | dict | list):
+    if isinstance(ours, float) and isinstance(theirs, float):
         return [] if ours == pytest.approx(theirs, rel=1e-6) else [f"{where}: {ours} instead of {theirs}"]
     return [] if ours == theirs and type(ours) is type(theirs) else [f"{where}: {ours} instead of {theirs}"]
 
@@ -82,3 +66,20 @@ def test_all_golden_plans_are_identical(reference: Path) -> None:
             compared += 1
     assert compared == 600
     assert wrong == []
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_plans_of_real_datasets_are_identical_in_every_key(reference: Path, name: str) -> None:
+    folder = reference / "real_plans" / name
+    facts, dataset, expected = (
+        json.loads((folder / file).read_text())
+        for file in ("dataset_fingerprint.json", "dataset.json", "nnUNetPlans.json")
+    )
+    plan = make_plan(fingerprint_from_nnunet(facts, dataset, name=name))
+    assert differences(plan_to_nnunet(plan), expected) == []
+
+
+def test_the_comparison_sees_a_changed_number() -> None:
+    theirs = {"patch": [128, 96], "spacing": [1.0, 0.7]}
+    found = differences({"patch": [128, 97], "spacing": [1.0, 0.70001]}, theirs)
+    assert sorted(found) == ["/patch[1]: 97 instead of 96", "/spacing[1]: 0.70001 instead of 0.7"]
