@@ -26,7 +26,7 @@ from autoseg.preprocessing.keys import case_key
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A case in a folder: its shape, and what it was made from, as a key."""
+    """One case of a preprocessed dataset: what it was made from, as a key, and its shape."""
 
     key: str
     shape: Shape
@@ -42,11 +42,19 @@ class PreprocessedDataset(Shown):
 
     folder: Path | None
     configuration: Configuration
-    cases: tuple[str, ...]
-    key: str
+    entries: Mapping[str, Entry] = field(repr=False, hash=False)
     splits: tuple[Split, ...]
-    stored: Mapping[str, Entry] = field(default_factory=dict, repr=False, hash=False)
     memory: Mapping[str, PreprocessedCase] = field(default_factory=dict, repr=False, hash=False, compare=False)
+
+    @property
+    def cases(self) -> tuple[str, ...]:
+        """The names of the cases, in the dataset's order."""
+        return tuple(self.entries)
+
+    @property
+    def key(self) -> str:
+        """Changes whenever an input of any case does."""
+        return digest({name: entry.key for name, entry in self.entries.items()})
 
     @property
     def labels(self) -> Labels:
@@ -57,17 +65,16 @@ class PreprocessedDataset(Shown):
     def nbytes(self) -> int:
         """Bytes of all arrays when they are in memory, to decide whether they fit."""
         voxel = 4 * len(self.configuration.channels) + 2  # float32 a channel, int16 label
-        shapes = [e.shape for e in self.stored.values()] + [case.geometry.shape for case in self.memory.values()]
-        return sum(int(np.prod(shape)) * voxel for shape in shapes)
+        return sum(int(np.prod(entry.shape)) * voxel for entry in self.entries.values())
 
     def __len__(self) -> int:
-        return len(self.cases)
+        return len(self.entries)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.cases)
+        return iter(self.entries)
 
     def __contains__(self, name: object) -> bool:
-        return name in self.cases
+        return name in self.entries
 
     def __getitem__(self, name: str) -> PreprocessedCase:
         files = self._stored(name)
@@ -104,11 +111,11 @@ class PreprocessedDataset(Shown):
 
     def _stored(self, name: str) -> CaseFiles | None:
         """The files of a case, or None where it is in memory."""
-        if name not in self.cases:
-            raise DatasetError(f"no preprocessed case is called {name!r}. {did_you_mean(name, self.cases)}")
+        if name not in self.entries:
+            raise DatasetError(f"no preprocessed case is called {name!r}. {did_you_mean(name, self.entries)}")
         if self.folder is None:
             return None
-        return CaseFiles(self.folder, self.configuration.name, name, self.stored[name].key)
+        return CaseFiles(self.folder, self.configuration.name, name, self.entries[name].key)
 
     def __repr__(self) -> str:
         where = "in memory" if self.folder is None else f"in {self.folder}"
@@ -157,10 +164,8 @@ def preprocess(
     return PreprocessedDataset(
         folder=folder,
         configuration=configuration,
-        cases=tuple(entries),
-        key=digest({name: entry.key for name, entry in entries.items()}),
+        entries=entries,
         splits=dataset.splits or _splits(tuple(entries)),
-        stored={} if folder is None else entries,
         memory=memory,
     )
 
