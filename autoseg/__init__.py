@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from autoseg.display.report import write_report as write_report
     from autoseg.evaluation.scores import Evaluation as Evaluation
     from autoseg.evaluation.scores import evaluate as evaluate
-    from autoseg.planning.plan import Budget as Budget
+    from autoseg.planning.budget import Budget as Budget
     from autoseg.planning.plan import Plan as Plan
     from autoseg.planning.planner import make_plan as make_plan
     from autoseg.prediction.inference import Prediction as Prediction
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from autoseg.preprocessing.store import preprocess as preprocess
     from autoseg.training.blueprint import Blueprint as Blueprint
     from autoseg.training.loop import Training as Training
-    from autoseg.training.loop import train as train
+    from autoseg.training.running import resume as resume
+    from autoseg.training.running import train as train
     from autoseg.training.model import TrainedModel as TrainedModel
 
 __version__ = "0.1.0"
@@ -54,12 +55,13 @@ PUBLIC = {  # name: the module it lives in, in the order of the work
     "Fingerprint": "data.fingerprint",
     "make_plan": "planning.planner",
     "Plan": "planning.plan",
-    "Budget": "planning.plan",
+    "Budget": "planning.budget",
     "preprocess": "preprocessing.store",
     "PreprocessedDataset": "preprocessing.store",
     "Blueprint": "training.blueprint",
-    "train": "training.loop",
+    "train": "training.running",
     "Training": "training.loop",
+    "resume": "training.running",
     "TrainedModel": "training.model",
     "predict": "prediction.inference",
     "Prediction": "prediction.inference",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -10,20 +11,23 @@ import pytest
 import torch
 
 from autoseg.core.errors import DatasetError, ModelError, StorageError, TrainingError
+from autoseg.data.dataset import open_dataset
 from autoseg.data.geometry import Grid
 from autoseg.data.images import Image, LabelMap
 from autoseg.data.labels import Labels
 from autoseg.data.normalization import ZScore
+from autoseg.data.samples import sample_dataset
 from autoseg.data.splits import make_splits
 from autoseg.planning.configuration import AugmentationSettings, Configuration, NetworkSpec, Resampling
 from autoseg.prediction.sliding_window import Window, predict_logits
 from autoseg.preprocessing.cases import preprocess_case
-from autoseg.preprocessing.store import Entry, PreprocessedDataset
+from autoseg.preprocessing.store import Entry, PreprocessedDataset, preprocess
 from autoseg.training.blueprint import Blueprint
 from autoseg.training.compute import choose_compute
-from autoseg.training.loop import Training, train
+from autoseg.training.loop import Training
 from autoseg.training.model import TrainedModel
 from autoseg.training.patches import draw_patches
+from autoseg.training.running import finish, resume, train
 
 BOXES = Labels({"background": 0, "box": 1})
 
@@ -165,6 +169,29 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
     assert sorted(p.name for p in first.folder.iterdir()) == ["model.json", "run.json", "weights.safetensors"]
 
 
+def test_a_run_goes_on_from_its_folder_alone(tmp_path):
+    def prepared():
+        dataset = open_dataset(sample_dataset().folder)
+        some = dataset.without(*[case.name for case in dataset.training[6:]])
+        plan = configuration(dataset.labels, median_shape=(40.0,) * 3, channels=dataset.channels)
+        return preprocess(some, plan, folder=tmp_path, show_progress=False)
+
+    whole = train(prepared(), blueprint=short(), folder=tmp_path / "other", show_progress=False)
+    for _ in itertools.islice(Training(prepared(), blueprint=short()), 1):
+        pass
+    again = resume(tmp_path / "runs" / "3d_fullres" / "fold_0")
+    assert len(again.history) == 1
+    assert same(finish(again, show_progress=False).model, whole.model)
+
+
+def test_a_folder_without_a_run_cannot_be_resumed(tmp_path):
+    with pytest.raises(TrainingError, match="holds no training run"):
+        resume(tmp_path)
+    train(boxes(), blueprint=short(), folder=tmp_path, show_progress=False)
+    with pytest.raises(TrainingError, match="the preprocessed data of this run were only in memory"):
+        resume(tmp_path / "runs" / "3d_fullres" / "fold_0")
+
+
 def test_another_blueprint_does_not_go_on_from_this_one(tmp_path):
     train(boxes(), blueprint=short(), folder=tmp_path, show_progress=False)
     assert len(Training(boxes(), blueprint=short(seed=7), folder=tmp_path).history) == 0
@@ -266,9 +293,7 @@ def test_a_checkpoint_in_the_middle_of_an_epoch_goes_on_to_the_same_weights(tmp_
 
 def test_a_drive_that_is_gone_warns_and_training_goes_on(tmp_path):
     training = Training(boxes(), blueprint=short(), folder=tmp_path / "drive")
-    for path in sorted((tmp_path / "drive").rglob("*"), reverse=True):
-        path.rmdir()
-    (tmp_path / "drive").rmdir()
+    shutil.rmtree(tmp_path / "drive")
     (tmp_path / "drive").write_text("gone")
     with pytest.warns(UserWarning, match="training goes on in memory, but could not be saved: cannot write"):
         list(training)

@@ -203,5 +203,14 @@ def read_json(path: PathLike) -> Any:
 
 def digest(value: Any) -> str:
     """Twelve characters that change whenever the content does: the key of every stored result."""
-    text = json.dumps(to_jsonable(value), sort_keys=True)
+    text = json.dumps(_plain_numbers(to_jsonable(value)), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _plain_numbers(value: Any) -> Any:
+    """Whole floats as integers: 30 and 30.0 are the same value, and a file does not tell them apart for long."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {key: _plain_numbers(item) for key, item in value.items()}
+    return [_plain_numbers(item) for item in value] if isinstance(value, list) else value

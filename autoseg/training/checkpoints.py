@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from autoseg.core.serialization import from_jsonable, read_json, write_json
+from autoseg.core.errors import TrainingError
+from autoseg.core.serialization import Components, from_jsonable, read_json, write_json
+from autoseg.data.splits import Split
+from autoseg.planning.configuration import Configuration
+from autoseg.preprocessing.store import Entry, PreprocessedDataset
+from autoseg.training.blueprint import Blueprint
 from autoseg.training.history import History
 from autoseg.training.model import as_cpu, read_tensors, write_tensors
 
@@ -76,13 +81,59 @@ def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 
-def mark_finished(folder: Path, key: str) -> None:
-    """Say that the model beside this file is the finished result of the run `key`."""
-    write_json(folder / RUN, {"key": key, "finished": True})
-    (folder / CHECKPOINT).unlink(missing_ok=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What a run folder is about: enough to go on from the folder alone."""
+
+    key: str
+    finished: bool
+    fold: int | str
+    blueprint: Blueprint
+    prepared: PreparedData
+
+    @staticmethod
+    def read(folder: Path, components: Components | None = None) -> Run | None:
+        """The run of a folder, or None where there is none."""
+        if not (folder / RUN).exists():
+            return None
+        run: Run = from_jsonable(Run, read_json(folder / RUN), components)
+        return run
+
+    def write(self, folder: Path) -> None:
+        """Keep it; the checkpoint of a finished run is no longer needed."""
+        write_json(folder / RUN, self)
+        if self.finished:
+            (folder / CHECKPOINT).unlink(missing_ok=True)
 
 
-def is_finished(folder: Path, key: str) -> bool:
-    """Whether the folder holds the finished model of exactly this run."""
-    path = folder / RUN
-    return path.exists() and read_json(path).get("key") == key
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedData:
+    """Which preprocessed data a run reads; `folder` is None for data that were only in memory."""
+
+    folder: Path | None
+    configuration: Configuration
+    entries: dict[str, Entry] = field(hash=False)
+    splits: tuple[Split, ...]
+
+    @staticmethod
+    def of(prepared: PreprocessedDataset) -> PreparedData:
+        """The reference to a preprocessed dataset."""
+        folder = None if prepared.folder is None else prepared.folder.resolve()
+        return PreparedData(
+            folder=folder,
+            configuration=prepared.configuration,
+            entries=dict(prepared.entries),
+            splits=prepared.splits,
+        )
+
+    def open(self) -> PreprocessedDataset:
+        """The dataset itself. Raises `TrainingError` where it was only in memory or its folder is gone."""
+        if self.folder is None or not self.folder.is_dir():
+            where = "only in memory" if self.folder is None else f"in {self.folder}, which is gone"
+            raise TrainingError(
+                f"the preprocessed data of this run were {where}. Make them again, and go on with the call that began "
+                "the run: train(prepared, ..., folder=...)."
+            )
+        return PreprocessedDataset(
+            folder=self.folder, configuration=self.configuration, entries=self.entries, splits=self.splits
+        )

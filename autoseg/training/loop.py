@@ -6,7 +6,7 @@ import contextlib
 import copy
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from autoseg.core.errors import StorageError, TrainingError
-from autoseg.core.serialization import digest, require_writable
+from autoseg.core.serialization import Components, digest, require_writable
 from autoseg.core.shown import Shown
 from autoseg.core.types import PathLike
 from autoseg.networks.unet import UNet
 from autoseg.preprocessing.store import PreprocessedDataset
 from autoseg.training.blueprint import Blueprint
-from autoseg.training.checkpoints import Progress, is_finished, load_checkpoint, mark_finished, save_checkpoint
+from autoseg.training.checkpoints import PreparedData, Progress, Run, load_checkpoint, save_checkpoint
 from autoseg.training.compute import choose_compute
 from autoseg.training.feed import Feed, Fold
 from autoseg.training.history import EpochRecord, History
@@ -273,7 +273,7 @@ class Training(Shown):
         try:
             if self.finished:
                 self.model.save(self.folder)
-                mark_finished(self.folder, self.key)
+                self._run(finished=True).write(self.folder)
             elif self.iterations:
                 self._save_checkpoint(self.folder)
         except StorageError as error:
@@ -297,21 +297,36 @@ class Training(Shown):
         if self.folder is None:
             return
         require_writable(self.folder)
-        if is_finished(self.folder, self.key):
-            model = TrainedModel.load(self.folder, components=own_components(self.configuration, self.blueprint))
+        components = own_components(self.configuration, self.blueprint)
+        there = _run_of(self.folder, components)
+        if there is not None and there.key == self.key and there.finished:
+            model = TrainedModel.load(self.folder, components=components)
             for module in self._modules.values():
                 module.load_state_dict(dict(model.weights))
             self._restore(Progress(history=model.history, losses=(), seconds=self._budget, iterations=1))
             return
+        self._run(finished=False).write(self.folder)
         found = load_checkpoint(
             self.folder, self.key, modules=self._modules, optimizer=self.optimizer, random=self.random
         )
         if found is not None:
             self._restore(found)
 
+    def _run(self, *, finished: bool) -> Run:
+        prepared = PreparedData.of(self.prepared)
+        return Run(key=self.key, finished=finished, fold=self.fold, blueprint=self.blueprint, prepared=prepared)
+
     def _restore(self, progress: Progress) -> None:
         self.epochs, self.losses = list(progress.history.epochs), list(progress.losses)
         self.seconds, self.iterations = progress.seconds, progress.iterations
+
+
+def _run_of(folder: Path, components: Components) -> Run | None:
+    """The run a folder holds; None where it is of another kind, which then makes room for this one."""
+    try:
+        return Run.read(folder, components)
+    except StorageError:
+        return None
 
 
 def _optimizer(network: nn.Module, blueprint: Blueprint) -> torch.optim.Optimizer:
@@ -319,48 +334,3 @@ def _optimizer(network: nn.Module, blueprint: Blueprint) -> torch.optim.Optimize
     if blueprint.optimizer == "sgd":
         return torch.optim.SGD(weights, rate, momentum=blueprint.momentum, weight_decay=decay, nesterov=True)
     return torch.optim.AdamW(weights, rate, betas=(blueprint.momentum, 0.999), weight_decay=decay)
-
-
-def train(
-    prepared: PreprocessedDataset,
-    *,
-    fold: Fold = 0,
-    blueprint: Blueprint | None = None,
-    device: str | torch.device | None = None,
-    folder: PathLike | None = None,
-    show_progress: bool = True,
-) -> Training:
-    """Train one model to the end, or until you interrupt it; either way the result can predict.
-
-    Args:
-        prepared: what `preprocess` returned.
-        fold: 0 to 4, or ``"all"`` to train on every case.
-        blueprint: `Blueprint.quick(minutes=5)` where none is given.
-        device: the best at hand where none is given.
-        folder: keeps the run (by default beside the prepared data); the same call again goes on, or returns at once.
-
-    Raises `TrainingError` where the loss is no longer a number, `DatasetError` for a fold that does not exist.
-    """
-    training = Training(prepared, fold=fold, blueprint=blueprint, device=device, folder=folder)
-    with contextlib.suppress(KeyboardInterrupt), progress_bar(training, show_progress=show_progress) as show:
-        for record in training:
-            show(record)
-    return training
-
-
-@contextlib.contextmanager
-def progress_bar(training: Training, *, show_progress: bool) -> Iterator[Callable[[EpochRecord], None]]:
-    """A bar that counts what the blueprint counts, epochs or seconds, with the latest loss and pseudo Dice."""
-    from tqdm.auto import tqdm
-
-    epochs = training.blueprint.epochs
-    total, unit = (epochs, "epoch") if epochs else (round(60 * (training.blueprint.minutes or 0)), "s")
-    with tqdm(total=total, desc=f"train {training.configuration.name}", unit=unit, disable=not show_progress) as bar:
-
-        def show(record: EpochRecord) -> None:
-            bar.n = record.number + 1 if epochs else min(round(record.seconds), total)
-            bar.set_postfix_str(f"loss {record.training_loss:.3f}, pseudo Dice {record.mean_pseudo_dice:.3f}")
-
-        if training.epochs:
-            show(training.epochs[-1])
-        yield show
