@@ -6,25 +6,21 @@ from collections.abc import Iterable, Sequence
 
 from autoseg.core.decisions import Attempt, Decision, Input, Threshold, Trace
 from autoseg.display import render
-from autoseg.display.html import Html, card, chip, facts, fold, join, section, table, tag, text
+from autoseg.display.html import Html, card, chip, facts, join, section, table, tag, text
 from autoseg.display.words import count, number, value_of
 
+SIGNS = {">=": "≥", "<=": "≤", "!=": "≠"}
 ATTEMPTS = 24  # rows of a search that are shown; the middle of a longer one is left out
 
 
 @render.register
 def show_decision(decision: Decision) -> str:
-    source = f"rule: {decision.rule}" if decision.rule else ""
-    source += f" · {decision.source}" if decision.source else ""
     return card(
         "Decision",
         decision.name,
         facts({"value": value_of(decision.value, decision.name)}),
         tag("p", chip(decision.kind), " ", decision.reason),
-        section("Compared", thresholds_table(decision.thresholds)) if decision.thresholds else None,
-        section("Made from", inputs_table(decision.inputs)) if decision.inputs else None,
-        section("Tried", attempts_table(decision.tried, decision.short_name)) if decision.tried else None,
-        text(source) if source else None,
+        *origins(decision),
     )
 
 
@@ -39,13 +35,12 @@ def kinds_in_words(decisions: Iterable[Decision]) -> str:
     return ", ".join(f"{kinds.count(k)} {k}" for k in ("rule-based", "fixed", "empirical", "given") if k in kinds)
 
 
-def decision_table(decisions: Iterable[Decision], *, short: bool = False) -> Html:
-    """Each decision with value, kind and reason; how it came about folds out below it."""
-    return table(("decision", "value and reason"), [_row(decision, short=short) for decision in decisions])
+def decision_table(decisions: Iterable[Decision], *, within: str = "") -> Html:
+    """Each decision with value, kind and reason; how it came about folds out below it. `within` is left off names."""
+    return table(("decision", "value and reason"), [_row(d, d.name.removeprefix(f"{within}/")) for d in decisions])
 
 
-def _row(decision: Decision, *, short: bool) -> tuple[Html, Html]:
-    name = decision.short_name if short else decision.name
+def _row(decision: Decision, name: str) -> tuple[Html, Html]:
     group, _, last = name.rpartition("/")
     over = join(tag("small", f"{group}/"), tag("br")) if group else None
     left = join(over, tag("code", last), tag("br"), chip(decision.kind))
@@ -54,48 +49,43 @@ def _row(decision: Decision, *, short: bool) -> tuple[Html, Html]:
 
 
 def how(decision: Decision) -> Html | None:
-    """What a decision was made from, folded; nothing where there is nothing to tell."""
-    told = [
-        (decision.thresholds, "compared", thresholds_table(decision.thresholds)),
-        (decision.inputs, "made from", inputs_table(decision.inputs)),
-        (decision.tried, "tried", attempts_table(decision.tried, decision.short_name)),
-    ]
-    parts = [section(title, shown) for given, title, shown in told if given]
-    if not parts and not decision.source:
+    """What a decision was made from, folded into one line; nothing where there is nothing to tell."""
+    parts = origins(decision)
+    if not parts:
         return None
-    words = [count(len(d), w) for d, w in ((decision.tried, "candidate"), (decision.thresholds, "comparison")) if d]
-    origin = text(" · ".join(filter(None, (decision.rule and f"rule {decision.rule}", decision.source))))
-    return fold_small("how" if parts else "source", *parts, origin, hint=", ".join(words))
+    told = ((decision.tried, "candidate"), (decision.thresholds, "comparison"), (decision.inputs, "input"))
+    words = ", ".join(count(len(d), word) for d, word in told if d) or "source"
+    return tag("details", tag("summary", tag("small", words)), tag("div", *parts, class_="as-inside"), class_="as-small")
 
 
-def fold_small(title: str, *body: object, hint: str = "") -> Html:
-    """A fold inside a table's cell."""
-    line = tag("summary", tag("small", title, f" ({hint})" if hint else None))
-    return tag("details", line, tag("div", *body, class_="as-inside"), class_="as-small")
+def origins(decision: Decision) -> list[Html]:
+    """What was compared, read and tried, and where the rule comes from."""
+    parts = []
+    if decision.thresholds:
+        parts.append(section("Compared", *(comparison(t) for t in decision.thresholds)))
+    if decision.inputs:
+        parts.append(section("Made from", *(source_of(i) for i in decision.inputs)))
+    if decision.tried:
+        parts.append(section("Tried", attempts_table(decision.tried, decision.short_name)))
+    if decision.source:
+        parts.append(text("Source: ", decision.source))
+    return parts
 
 
-def thresholds_table(thresholds: Sequence[Threshold]) -> Html:
-    """Each comparison, whether it holds, and how far it is from turning over."""
-    rows = [
-        (
-            t.quantity,
-            f"{number(t.value, 4)} {t.unit}".rstrip(),
-            f"{t.relation} {number(t.limit, 4)} {t.unit}".rstrip(),
-            "holds" if t.holds else "does not hold",
-            number(t.margin),
-        )
-        for t in thresholds
-    ]
-    return table(("quantity", "value", "limit", "", "margin"), rows, numbers=(1, 4))
+def comparison(threshold: Threshold) -> Html:
+    """One comparison, whether it holds, and how far it is from turning over."""
+    unit = f" {threshold.unit}" if threshold.unit else ""
+    value, limit, margin = (f"{number(v, 4)}{unit}" for v in (threshold.value, threshold.limit, threshold.margin))
+    verdict = chip("holds", kind="empirical") if threshold.holds else chip("does not hold")
+    relation = SIGNS.get(threshold.relation, threshold.relation)
+    told = tag("small", f"({margin} away)")
+    return tag("p", verdict, f" {threshold.quantity}: ", tag("b", f"{value} {relation} {limit}"), " ", told, class_="as-line")
 
 
-def inputs_table(inputs: Sequence[Input]) -> Html:
-    """What a decision was made from; an arrow names the decision a value comes from."""
-    rows = [
-        (tag("code", i.name), value_of(i.value, i.name), tag("code", f"← {i.decision}") if i.decision else "a fact")
-        for i in inputs
-    ]
-    return table(("input", "value", "from"), rows)
+def source_of(given: Input) -> Html:
+    """One input: its name, its value, and the decision it comes from."""
+    origin = tag("small", " from ", tag("code", given.decision)) if given.decision else None
+    return tag("p", tag("code", given.name), " = ", value_of(given.value, given.name), origin, class_="as-line")
 
 
 def attempts_table(attempts: Sequence[Attempt], name: str) -> Html:

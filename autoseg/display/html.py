@@ -21,7 +21,7 @@ class Html(str):
     __slots__ = ()
 
 
-def tag(name: str, *children: object, **attributes: object) -> Html:
+def tag(name: str, /, *children: object, **attributes: object) -> Html:
     """One element; children that are not `Html` are escaped, attributes that are None are left out.
 
     >>> tag("td", "a < b", class_="as-n")

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from autoseg.core.decisions import Decision, Trace
 from autoseg.data.normalization import name_of
 from autoseg.display import render
-from autoseg.display.html import Html, beside, card, facts, fold, inner_card, join, section, table, tag
+from autoseg.display.decisions import decision_table, kinds_in_words
+from autoseg.display.html import Html, beside, card, facts, fold, inner_card, join, table, tag, text
 from autoseg.display.sketches import feature_maps, patch_in_image, unet
-from autoseg.display.words import number, times, value_of
+from autoseg.display.words import count, number, share, times, value_of
+from autoseg.planning.budget import Budget
 from autoseg.planning.configuration import Configuration
+from autoseg.planning.plan import Plan
+
+MAIN = ("spacing", "patch_size", "batch_size")  # the decisions whose reasons a plan tells at once
+DIGESTED = {"spacing": "spacing", "patch_size": "patch", "batch_size": "batch"}
 
 
 @render.register
@@ -41,25 +48,26 @@ def essence(configuration: Configuration) -> dict[str, object]:
     }
 
 
-def configuration_card(configuration: Configuration) -> Html:
-    """A configuration inside its plan's card."""
-    return inner_card("Configuration", configuration.name, facts(essence(configuration)), _patch(configuration),
-                      _network(configuration))
+def configuration_card(configuration: Configuration, trace: Trace) -> Html:
+    """A configuration inside its plan's card: its numbers, two drawings, and the reasons of what matters most."""
+    wanted = [f"{configuration.name}/{name}" for name in MAIN]
+    reasons = [
+        tag("p", tag("b", DIGESTED[d.short_name], " ", value_of(d.value, d.name)), ": ", d.reason, class_="as-text")
+        for d in trace
+        if d.name in wanted
+    ]
+    return inner_card("Configuration", configuration.name, facts(essence(configuration)),
+                      _patch(configuration), _network(configuration), *reasons)
 
 
 def _patch(configuration: Configuration) -> Html:
-    share = [min(p / m, 1.0) for p, m in zip(configuration.patch_size, configuration.median_shape, strict=True)]
-    told = f"the patch (blue) on the median image of {times(configuration.median_shape)} (grey)"
-    if min(share) == 1:
-        told += ": it covers all of it"
-    return join(patch_in_image(configuration.patch_size, configuration.median_shape, configuration.spacing),
-                tag("small", told))
+    drawing = patch_in_image(configuration.patch_size, configuration.median_shape, configuration.spacing)
+    return tag("div", drawing, tag("small", f"patch (blue) on the median image of {times(configuration.median_shape)}"))
 
 
 def _network(configuration: Configuration) -> Html:
-    network = configuration.network
-    return join(unet(network, configuration.patch_size),
-                tag("small", "features of each stage; a bar is as long as its feature maps are wide"))
+    drawing = unet(configuration.network, configuration.patch_size)
+    return tag("div", drawing, tag("small", "features of each stage; a longer bar is a larger feature map"))
 
 
 def stage_table(configuration: Configuration) -> Html:
@@ -98,4 +106,46 @@ def settings_table(configuration: Configuration) -> Html:
     return table(("", ""), rows)
 
 
-_ = section
+@render.register
+def show_budget(budget: Budget) -> str:
+    essence_ = {
+        "GPU memory": f"{number(budget.gpu_memory_gb)} GB",
+        "preset": budget.preset,
+        "a batch holds at most": f"{share(budget.dataset_fraction)} of the dataset's voxels",
+    }
+    return card("Budget", f"{number(budget.gpu_memory_gb)} GB", facts(essence_))
+
+
+@render.register
+def show_plan(plan: Plan) -> str:
+    given = f", {len(plan.given)} given by you" if plan.given else ""
+    groups = grouped(plan)
+    return card(
+        "Plan",
+        plan.fingerprint.dataset_name,
+        beside(*(configuration_card(c, plan.trace) for c in plan.configurations)),
+        not_planned(plan),
+        *(
+            fold(f"Decisions for {title}", decision_table(decisions, within=title), hint=kinds_in_words(decisions))
+            for title, decisions in groups.items()
+        ),
+        note=f"{number(plan.budget.gpu_memory_gb)} GB of GPU memory, preset {plan.budget.preset}; "
+        f"{count(len(plan.trace), 'decision')}{given}",
+    )
+
+
+def grouped(plan: Plan) -> dict[str, list[Decision]]:
+    """The decisions that concern all configurations, then those of each."""
+    names = [c.name for c in plan.configurations]
+    groups: dict[str, list[Decision]] = {"the whole dataset": [], **{name: [] for name in names}}
+    for decision in plan.trace:
+        group = decision.name.partition("/")[0]
+        groups[group if group in names else "the whole dataset"].append(decision)
+    return groups
+
+
+def not_planned(plan: Plan) -> Html | None:
+    """Why there is no low resolution, where there is none."""
+    if "lowres" not in plan.trace or plan.trace["lowres"].value is not None:
+        return None
+    return text(tag("b", "No 3d_lowres, no cascade"), ": ", plan.trace["lowres"].reason)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from itertools import groupby
 from typing import Any
 
 MINUS = "−"
+LONGEST = 300  # characters of one value; more is cut
+MANY = 16  # values of a sequence, such as a histogram, beyond which only their number is told
 GEOMETRIC = ("size", "shape", "spacing", "divisor")  # values of these names are lengths along the axes
 
 
@@ -102,32 +105,41 @@ def value_of(value: Any, name: str = "") -> str:
 
     >>> value_of((40, 56, 40), "patch_size"), value_of((0, 1, 2), "axis_order"), value_of(None)
     ('40 × 56 × 40', '0, 1, 2', 'none')
+    >>> value_of(((1, 1), (2, 2), (2, 2)), "strides")
+    '1×1, 2×2 (2 times)'
     """
     if value is None or isinstance(value, bool):
         return {None: "none", True: "yes", False: "no"}[value]
-    if isinstance(value, str):
-        return value
     if isinstance(value, int | float):
         return number(value, 4)
     if isinstance(value, Mapping):
-        return ", ".join(f"{k}: {value_of(v)}" for k, v in value.items())
-    if isinstance(value, list | tuple):
-        return _sequence(value, name)
-    if is_dataclass(value) and not isinstance(value, type):
-        return _dataclass(value)
-    return str(getattr(value, "__name__", None) or getattr(value, "item", lambda: value)())
+        written = ", ".join(f"{k}: {value_of(v)}" for k, v in value.items())
+    elif isinstance(value, list | tuple):
+        written = _sequence(value, name)
+    elif is_dataclass(value) and not isinstance(value, type):
+        written = _dataclass(value)
+    else:
+        written = str(getattr(value, "__name__", value))
+    return written if len(written) <= LONGEST else written[: LONGEST - 1] + "…"
 
 
 def _sequence(values: Sequence[Any], name: str) -> str:
     if not values:
         return "none"
+    if len(values) > MANY:
+        return f"{len(values)} values"
     if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
         return times(values) if name.endswith(GEOMETRIC) else ", ".join(number(v, 4) for v in values)
     if all(isinstance(v, list | tuple) for v in values):  # strides and kernels: one tuple a stage
-        return ", ".join("×".join(value_of(w) for w in v) for v in values)
+        runs = [(key, len(list(run))) for key, run in groupby("×".join(value_of(w) for w in v) for v in values)]
+        return ", ".join(key if length == 1 else f"{key} ({length} times)" for key, length in runs)
     return ", ".join(value_of(v) for v in values)
 
 
 def _dataclass(value: Any) -> str:
-    inside = ", ".join(f"{f.name} {value_of(getattr(value, f.name), f.name)}" for f in fields(value) if f.repr)
-    return f"{type(value).__name__} ({inside})" if inside else type(value).__name__
+    """Fields with their names; only the first line of what has a display of its own."""
+    if hasattr(value, "_repr_html_"):
+        return repr(value).partition("\n")[0]
+    shown = [(f.name, getattr(value, f.name)) for f in fields(value) if f.repr]
+    inside = " · ".join(f"{name.replace('_', ' ')} {value_of(v, name)}" for name, v in shown if v is not None)
+    return f"{type(value).__name__}: {inside}" if inside else type(value).__name__
