@@ -152,7 +152,8 @@ def open_dataset(folder: PathLike) -> Dataset:
     find = _cases_listed if isinstance(facts.get("training"), list) else _cases_in_folders
     training, test = find(folder, facts, channels, labels)
     if not training:
-        raise DatasetError(f"{folder} holds no training images. Put them in {folder / 'imagesTr'}.")
+        ending = f" that end in {facts['file_ending']}" if "file_ending" in facts else ""
+        raise DatasetError(f"{folder} holds no training images{ending}. Put them in {folder / 'imagesTr'}.")
     name = str(facts.get("name") or folder.name)
     return Dataset(
         name=name,
@@ -205,7 +206,7 @@ def _cases_listed(
 
 
 def _case(image: Path, label: Path | None, channels: tuple[str, ...], labels: Labels) -> Case:
-    name = image.name[: -len(suffix_of(image))]
+    name = image.name[: len(image.name) - len(suffix_of(image))]
     for path in filter(None, (image, label)):
         if not path.exists() and label is not None:
             raise DatasetError(f"case {name!r}: {path} is listed in dataset.json but does not exist.")
@@ -258,8 +259,24 @@ def _read_splits(folder: Path, known: set[str]) -> tuple[Split, ...]:
     path = folder / "splits_final.json"
     if not path.exists():
         return ()
-    splits = tuple(Split(tuple(entry["train"]), tuple(entry["val"])) for entry in read_json(path))
+    splits = tuple(_split(path, entry) for entry in _listed(path))
     unknown = sorted({name for s in splits for name in (*s.training, *s.validation)} - known)
     if unknown:
         raise DatasetError(f"{path} names the case {unknown[0]!r}, which the dataset does not have.")
     return splits
+
+
+def _listed(path: Path) -> list[Any]:
+    try:
+        content = read_json(path)
+    except StorageError as error:
+        raise DatasetError(f"the folds are broken: {error}. Without this file nnU-Net's folds are used.") from error
+    if not isinstance(content, list):
+        raise DatasetError(f"{path} must hold a list of folds, it holds a {type(content).__name__}.")
+    return content
+
+
+def _split(path: Path, entry: Any) -> Split:
+    if not isinstance(entry, dict) or not all(isinstance(entry.get(key), list) for key in ("train", "val")):
+        raise DatasetError(f"{path}: a fold must be {{\"train\": [...], \"val\": [...]}}, one is {str(entry)[:80]}.")
+    return Split(tuple(map(str, entry["train"])), tuple(map(str, entry["val"])))
