@@ -195,16 +195,24 @@ def blobs(shape, count, seed):
 
 
 @settings(max_examples=60, deadline=None)
-@given(old=sizes, new=sizes, count=st.integers(1, 6), order=st.sampled_from([0, 1, 1, 3]), seed=seeds)
+@given(old=sizes, new=sizes, count=st.integers(1, 6), order=st.sampled_from([0, 1, 1]), seed=seeds)
 def test_labels_are_resized_as_the_rule_says(old, new, count, order, seed):
     label = blobs(old, count, seed)
     ours = resample_labels(label, new, **EVEN, settings=Resampling(label_order=order))
     theirs = naive_labels(label, new, order) if order else by_skimage([label], new, 0)[0]
-    if order == 3:  # rounding decides ties of cubic weights, here and there
-        assert (ours == theirs).mean() > 0.99
-    else:
-        assert np.array_equal(ours, theirs)
+    assert np.array_equal(ours, theirs)
     assert ours.dtype == np.int16
+
+
+@settings(max_examples=20, deadline=None)
+@given(old=sizes, new=sizes, count=st.integers(1, 6), seed=seeds)
+def test_with_cubic_weights_the_highest_label_wins_up_to_rounding(old, new, count, seed):
+    label = blobs(old, count, seed)
+    ours = resample_labels(label, new, **EVEN, settings=Resampling(label_order=3))
+    values = np.unique(label)
+    scores = by_skimage([label == v for v in values], new, 3) if old != new else label == values.reshape(-1, 1, 1, 1)
+    chosen = np.take_along_axis(scores, np.searchsorted(values, ours)[None], axis=0)[0]
+    assert (chosen >= scores.max(axis=0) - 1e-9).all()
 
 
 @pytest.mark.parametrize("factor", [2, 4])
