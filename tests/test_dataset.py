@@ -148,7 +148,9 @@ def test_splits_may_only_name_known_cases(tmp_path):
         autoseg.open_dataset(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["{", '{"train": []}', '[{"train": ["case_0"]}]', "[1]", '[{"train": 1, "val": 2}]'])
+@pytest.mark.parametrize(
+    "content", ["{", '{"train": []}', '[{"train": ["case_0"]}]', "[1]", '[{"train": 1, "val": 2}]']
+)
 def test_broken_splits_are_named(tmp_path, content):
     make_dataset(tmp_path, cases=2)
     (tmp_path / "splits_final.json").write_text(content)

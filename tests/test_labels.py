@@ -16,7 +16,9 @@ reserved = {"background", "ignore"}
 @st.composite
 def some_labels(draw):
     """Single labels and regions, with or without an ignore label."""
-    words = draw(st.lists(names.filter(lambda n: n not in reserved and not n.isdigit()), min_size=1, max_size=6, unique=True))
+    words = draw(
+        st.lists(names.filter(lambda n: n not in reserved and not n.isdigit()), min_size=1, max_size=6, unique=True)
+    )
     top = draw(st.integers(1, 9))
     value = st.integers(1, top)
     regions = st.lists(value, min_size=2, max_size=3, unique=True).map(tuple) if top > 1 else value
@@ -76,7 +78,10 @@ def test_the_text_names_everything_in_one_line():
         ({"background": 0, "organ": []}, r"label 'organ' in dataset.json has the value \[\]"),
         ({"background": 0, "organ": 1, "ignore": 5}, "the ignore label is 5, but it must be .* plus one, 2"),
         ({"background": 0, "organ": 1, "ignore": [2, 3]}, "ignore label must be one whole number"),
-        ({"background": 0, "whole": [1, 2]}, r"1 regions \(whole\) need as many entries in 'regions_class_order', found 0"),
+        (
+            {"background": 0, "whole": [1, 2]},
+            r"1 regions \(whole\) need as many entries in 'regions_class_order', found 0",
+        ),
     ],
 )
 def test_declarations_that_mean_nothing_are_refused(declared, message):

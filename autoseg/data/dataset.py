@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from autoseg.core.errors import DatasetError, ImageError, StorageError, did_you_mean
 from autoseg.core.serialization import read_json
@@ -15,6 +15,8 @@ from autoseg.core.types import PathLike
 from autoseg.data.images import Image, LabelMap, read_image, read_label_map, suffix_of
 from autoseg.data.labels import Labels, labels_from_json
 from autoseg.data.splits import Split, make_splits
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +40,7 @@ class Case(Shown):
         path = self.label_path
         return self._named(lambda: read_label_map(path, self.labels))
 
-    def _named(self, read: Callable[[], Any]) -> Any:
+    def _named(self, read: Callable[[], T]) -> T:
         try:
             return read()
         except ImageError as error:
@@ -278,5 +280,5 @@ def _listed(path: Path) -> list[Any]:
 
 def _split(path: Path, entry: Any) -> Split:
     if not isinstance(entry, dict) or not all(isinstance(entry.get(key), list) for key in ("train", "val")):
-        raise DatasetError(f"{path}: a fold must be {{\"train\": [...], \"val\": [...]}}, one is {str(entry)[:80]}.")
+        raise DatasetError(f'{path}: a fold must be {{"train": [...], "val": [...]}}, one is {str(entry)[:80]}.')
     return Split(tuple(map(str, entry["train"])), tuple(map(str, entry["val"])))

@@ -155,9 +155,7 @@ class _Foreground:
     high: float
 
 
-def extract_fingerprint(
-    dataset: Dataset, *, folder: PathLike | None = None, show_progress: bool = True
-) -> Fingerprint:
+def extract_fingerprint(dataset: Dataset, *, folder: PathLike | None = None, show_progress: bool = True) -> Fingerprint:
     """Read every training case once and collect the facts that planning needs.
 
     With a `folder`, the result is kept there as ``fingerprint.json``. Raises `DatasetError` naming the case that

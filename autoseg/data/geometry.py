@@ -97,12 +97,12 @@ class Grid:
     def to_world(self, index: Sequence[float]) -> np.ndarray:
         """The position in mm of a voxel index (array order); fractions are allowed."""
         scaled = np.asarray(index, float) * np.asarray(self.spacing)
-        return np.asarray(self.origin) + np.asarray(self.direction) @ scaled
+        return np.asarray(np.asarray(self.origin) + np.asarray(self.direction) @ scaled)
 
     def to_index(self, point: Sequence[float]) -> np.ndarray:
         """The fractional voxel index (array order) of a position in mm."""
         offset = np.asarray(point, float) - np.asarray(self.origin)
-        return np.linalg.solve(np.asarray(self.direction), offset) / np.asarray(self.spacing)
+        return np.asarray(np.linalg.solve(np.asarray(self.direction), offset) / np.asarray(self.spacing))
 
     def crop(self, box: Box) -> Grid:
         """The grid of ``array[box.slices]``."""

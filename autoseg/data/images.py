@@ -6,6 +6,7 @@ zero and fills the missing half of a truncated ``.nii.gz`` with zeros, without a
 
 from __future__ import annotations
 
+import gzip
 import json
 import zlib
 from collections.abc import Sequence
@@ -113,7 +114,7 @@ def _as_integers(values: np.ndarray, name: str) -> np.ndarray:
                 "A label map holds one integer class a voxel; was this one interpolated, or is it an image?"
             )
     low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
-    return values.astype(np.uint8 if 0 <= low and high < 256 else np.int32)
+    return values.astype(np.uint8 if low >= 0 and high < 256 else np.int32)
 
 
 def _read(path: Path) -> tuple[np.ndarray, Grid]:
@@ -144,8 +145,7 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, Grid]:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
-    image = nib.load(path)
-    values = np.ascontiguousarray(np.asanyarray(image.dataobj).T)  # files count x fastest, arrays z first
+    values = np.ascontiguousarray(_nifti_values(path, type(nib.load(path))).T)  # files count x fastest, arrays z first
     if values.dtype.kind == "f":
         values = values.astype(np.float32)
     size, spacing, origin, direction = (
@@ -156,6 +156,18 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, Grid]:
         direction = np.reshape(direction, (4, 4))[:3, :3].ravel()
         return values, _grid(size[:3], spacing[:3], origin[:3], direction)
     return values.reshape(1, *size[::-1]), _grid(size, spacing, origin, direction)
+
+
+def _nifti_values(path: Path, kind: Any) -> np.ndarray:
+    """The voxels as stored, scaled; of a zipped file the checksum at its end is read too."""
+    import nibabel as nib
+
+    with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
+        image = kind.from_file_map({"image": nib.FileHolder(path.name, file)})
+        values: np.ndarray = np.asanyarray(image.dataobj)
+        while file.read(1 << 20):
+            pass
+    return values
 
 
 def _read_sitk(path: Path, suffix: str) -> tuple[np.ndarray, Grid]:
@@ -182,9 +194,22 @@ def _spacing_beside(path: Path, dimensions: int) -> tuple[float, ...] | None:
     for name in (stem, stem.rpartition("_")[0]):
         sidecar = path.with_name(f"{name}.json")
         if name and sidecar.exists():
-            spacing = json.loads(sidecar.read_text())["spacing"]
-            return tuple(float(s) for s in spacing[-dimensions:])
+            return _spacing_in(sidecar, dimensions)
     return None
+
+
+def _spacing_in(sidecar: Path, dimensions: int) -> tuple[float, ...]:
+    try:
+        content = json.loads(sidecar.read_text())
+        spacing = tuple(float(s) for s in content["spacing"][-dimensions:])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ImageError(
+            f'{sidecar} does not say {{"spacing": [z, y, x]}} in millimetres ({type(error).__name__}: {error}). '
+            "Correct it, or remove it if the voxels are 1 mm."
+        ) from error
+    if len(spacing) != dimensions:
+        raise ImageError(f"{sidecar} gives {len(spacing)} spacing(s) for an image with {dimensions} axes.")
+    return spacing
 
 
 def _grid(size: Sequence[int], spacing: Sequence[float], origin: Sequence[float], direction: Any) -> Grid:

@@ -28,7 +28,8 @@ class ZScore:
 
     def __call__(self, channel: ChannelArray, inside: Mask | None) -> ChannelArray:
         if inside is None:
-            return (channel - channel.mean()) / max(float(channel.std()), SMALLEST)
+            standard: ChannelArray = (channel - channel.mean()) / max(float(channel.std()), SMALLEST)
+            return standard
         result = channel.copy()
         values = channel[inside]
         result[inside] = (values - values.mean()) / max(float(values.std()), SMALLEST) if values.size else values
@@ -49,7 +50,8 @@ class CTNormalization:
 
     def __call__(self, channel: ChannelArray, inside: Mask | None) -> ChannelArray:
         clipped = np.clip(channel, np.float32(self.low), np.float32(self.high))
-        return (clipped - np.float32(self.mean)) / np.float32(max(self.std, SMALLEST))
+        standard: ChannelArray = (clipped - np.float32(self.mean)) / np.float32(max(self.std, SMALLEST))
+        return standard
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,8 @@ class RescaleTo01:
 
     def __call__(self, channel: ChannelArray, inside: Mask | None) -> ChannelArray:
         shifted = channel - channel.min()
-        return shifted / max(float(shifted.max()), SMALLEST)
+        rescaled: ChannelArray = shifted / max(float(shifted.max()), SMALLEST)
+        return rescaled
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,4 @@ def _folder(task: str) -> Path:
     for place in (package / "data_samples", package.parent / "data_samples"):
         if (place / task).is_dir():
             return place / task
-    raise DatasetError(
-        f"{task} is missing: it is not in {package} nor beside it. Install autoseg again."
-    )
+    raise DatasetError(f"{task} is missing: it is not in {package} nor beside it. Install autoseg again.")
