@@ -14,7 +14,7 @@ from autoseg.data.fingerprint import bounding_box, nonzero_mask
 from autoseg.data.geometry import Box, Grid
 from autoseg.data.images import Image, LabelMap
 from autoseg.data.labels import Labels
-from autoseg.data.normalization import Normalization, name_of
+from autoseg.data.normalization import name_of
 from autoseg.planning.configuration import Configuration, Resampling
 from autoseg.preprocessing.label_resampling import resample_labels
 from autoseg.preprocessing.resampling import (
@@ -158,22 +158,27 @@ def _normalized(name: str, array: ImageArray, inside: Mask, configuration: Confi
     result = np.empty(array.shape, np.float32)
     settings = zip(configuration.channels, configuration.normalization, configuration.mask_background, strict=True)
     for number, (channel, normalization, masked) in enumerate(settings):
+        values = np.ascontiguousarray(array[number])
         try:
-            result[number] = normalization(np.ascontiguousarray(array[number]), inside if masked else None)
+            normalized = np.asarray(normalization(values, inside if masked else None))
         except Exception as error:
             raise PreprocessingError(
                 f"case {name!r}, channel {channel!r}: the normalization {name_of(normalization)} failed: {error}"
             ) from error
-        _check_finite(name, channel, normalization, result[number])
+        if problem := _problem(normalized, values.shape):
+            raise PreprocessingError(
+                f"case {name!r}, channel {channel!r}: the normalization {name_of(normalization)} gives {problem}"
+            )
+        result[number] = normalized
     return result
 
 
-def _check_finite(name: str, channel: str, normalization: Normalization, values: np.ndarray) -> None:
-    if not np.isfinite(values).all():
-        raise PreprocessingError(
-            f"case {name!r}, channel {channel!r}: {int((~np.isfinite(values)).sum())} voxels are NaN or infinite after "
-            f"the normalization {name_of(normalization)}. Is it divided by zero, or was the image damaged before?"
-        )
+def _problem(normalized: np.ndarray, shape: Shape) -> str:
+    """What keeps a normalized channel from being used; empty if nothing does."""
+    if normalized.shape != shape:
+        return f"{_x(normalized.shape) or 'a single number'} values for {_x(shape)} voxels. It must return its channel."
+    wrong = int(normalized.size - np.isfinite(normalized).sum())
+    return f"{wrong} voxels that are NaN or infinite. Does it divide by zero?" if wrong else ""
 
 
 def _resampled(

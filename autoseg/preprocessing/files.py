@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from autoseg.data.geometry import Box
 from autoseg.planning.configuration import Configuration
 from autoseg.preprocessing.cases import CaseGeometry, PreprocessedCase
 
+AGAIN = "Run preprocess() again: it replaces what is damaged or out of date."
 LEVEL = 1  # of zstd: images shrink to two thirds at 300 MB/s; level 5 takes four times as long to save 2 % more
 
 
@@ -88,13 +90,20 @@ class CaseFiles:
 
     def geometry(self) -> CaseGeometry:
         """How the case got its grid."""
-        geometry: CaseGeometry = from_jsonable(CaseGeometry, read_json(self.path(".json"))["geometry"])
+        path = self.path(".json")
+        facts = read_json(path)
+        _check_key(path, facts["key"], self.key)
+        geometry: CaseGeometry = from_jsonable(CaseGeometry, facts["geometry"])
         return geometry
 
     def class_locations(self) -> dict[str, np.ndarray]:
         """Voxels (n, 3), int32, of each label or region."""
-        with np.load(self.path(".npz"), allow_pickle=False) as stored:
-            return {key[1:]: stored[key].astype(np.int32) for key in stored.files}
+        path = self.path(".npz")
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return {key[1:]: stored[key].astype(np.int32) for key in stored.files}
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise StorageError(f"cannot read {path}: {error}. {AGAIN}") from error
 
     def read(self, box: Box) -> tuple[ImageArray, LabelArray]:
         """Image and label map inside a box."""
@@ -126,12 +135,15 @@ def _open(path: Path, key: str) -> Any:
     """An array whose parts are read when it is sliced."""
     import blosc2
 
-    again = "Run preprocess() again: it replaces what is damaged or out of date."
     try:
         stored = blosc2.open(str(path), mode="r", dparams={"nthreads": 1})
         found = stored.schunk.vlmeta["key"]
     except (RuntimeError, OSError, ValueError, KeyError) as error:
-        raise StorageError(f"cannot read {path}: {error}. {again}") from error
-    if found != key:
-        raise StorageError(f"{path} was preprocessed again since, with other settings or from other files. {again}")
+        raise StorageError(f"cannot read {path}: {error}. {AGAIN}") from error
+    _check_key(path, found, key)
     return stored
+
+
+def _check_key(path: Path, found: str, key: str) -> None:
+    if found != key:
+        raise StorageError(f"{path} was preprocessed again since, with other settings or from other files. {AGAIN}")
