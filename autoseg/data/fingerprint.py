@@ -231,7 +231,9 @@ def _pool(cases: Sequence[_Foreground]) -> IntensityFacts:
     low, high = min(c.low for c in cases), max(c.high for c in cases)
     values = np.concatenate([c.values for c in cases])
     weights = np.concatenate([np.full(len(c.values), 1 / len(c.values)) for c in cases])
-    histogram, _ = np.histogram(values, bins=BINS, range=(low, max(high, low + 1e-6)), weights=weights / len(cases))
+    histogram, _ = np.histogram(
+        values.astype(np.float64), bins=BINS, range=(low, high if high > low else low + 1), weights=weights / len(cases)
+    )
     p_low, median, p_high = _weighted_percentiles(values, weights)
     return IntensityFacts(
         mean=mean,
