@@ -8,6 +8,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
+from hypothesis import strategies as st
+
+from autoseg.data.geometry import Grid
 
 ENDING = ".nii.gz"
 LABELS = {"background": 0, "organ": 1, "lesion": 2}
@@ -68,3 +71,12 @@ def change_facts(folder: Path, **changes) -> None:
     """Change entries of dataset.json; None removes one."""
     facts = json.loads((folder / "dataset.json").read_text()) | changes
     write_facts(folder, {k: v for k, v in facts.items() if v is not None})
+
+
+@st.composite
+def oblique_grids(draw):
+    """Any grid with three axes: turned, flipped, anywhere."""
+    shape, spacing = (draw(st.tuples(*[each] * 3)) for each in (st.integers(1, 30), st.floats(0.05, 8)))
+    origin = draw(st.tuples(*[st.floats(-300, 300)] * 3))
+    axes, _ = np.linalg.qr(np.random.RandomState(draw(st.integers(0, 10**6))).standard_normal((3, 3)))
+    return Grid(shape, spacing, origin, tuple(map(tuple, axes.tolist())))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 
@@ -11,8 +12,7 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from making import ball, voxels, write_volume
-from test_geometry import grids
+from making import ball, oblique_grids, voxels, write_volume
 
 from autoseg.core.errors import ImageError, StorageError
 from autoseg.data.geometry import Grid
@@ -33,7 +33,7 @@ def test_intensities_and_spacing_survive_in_every_format(tmp_path, ending):
 
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(grid=grids(st.just(3)), ending=st.sampled_from(MEDICAL), highest=st.sampled_from((1, 254, 255, 3000)))
+@given(grid=oblique_grids(), ending=st.sampled_from(MEDICAL), highest=st.sampled_from((1, 254, 255, 3000)))
 def test_a_label_map_comes_back_where_it_was(tmp_path, grid, ending, highest):
     array = np.random.RandomState(0).randint(0, highest + 1, grid.shape)
     path = write_label_map(LabelMap(array, grid, LABELS), tmp_path / f"map{ending}")
@@ -157,6 +157,18 @@ def test_files_that_are_cut_short_are_refused(tmp_path, ending, share):
     path.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(ImageError, match="may be damaged or cut short"):
         read_image([path], ["MRI"])
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(at=st.integers(0, 351), value=st.integers(0, 255))
+def test_a_damaged_header_is_an_error_of_ours_or_none(tmp_path, at, value):
+    """Whatever byte of the header is wrong, nothing but an `ImageError` comes out."""
+    path = write_volume(voxels(1), tmp_path / "x.nii")
+    content = bytearray(path.read_bytes())
+    content[at] = value
+    path.write_bytes(content)
+    with contextlib.suppress(ImageError):
+        assert read_image([path], ["MRI"]).array.size
 
 
 def test_a_gzip_with_a_wrong_checksum_is_refused(tmp_path):

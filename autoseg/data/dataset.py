@@ -149,8 +149,11 @@ def open_dataset(folder: PathLike) -> Dataset:
         raise DatasetError(f"{folder} is not a folder. Give the folder that holds dataset.json and imagesTr.")
     facts = _read_facts(folder)
     channels = tuple(str(name) for name in _required(facts, folder, "channel_names", "modality").values())
-    order = facts.get("regions_class_order")
-    labels = labels_from_json(_required(facts, folder, "labels"), order)
+    if not channels:
+        raise DatasetError(
+            f'\'channel_names\' in {folder / "dataset.json"} is empty. Write {{"0": "MRI"}}, for example.'
+        )
+    labels = labels_from_json(_required(facts, folder, "labels"), _region_order(facts, folder))
     find = _cases_listed if isinstance(facts.get("training"), list) else _cases_in_folders
     training, test = find(folder, facts, channels, labels)
     if not training:
@@ -192,6 +195,15 @@ def _required(facts: dict[str, Any], folder: Path, *keys: str) -> dict[str, Any]
         if isinstance(facts.get(key), dict):
             return dict(facts[key])
     raise DatasetError(f"{folder / 'dataset.json'} has no {keys[0]!r} object; it has {', '.join(map(repr, facts))}.")
+
+
+def _region_order(facts: dict[str, Any], folder: Path) -> list[int] | None:
+    order = facts.get("regions_class_order")
+    if order is not None and not (isinstance(order, list) and all(isinstance(value, int) for value in order)):
+        raise DatasetError(
+            f"'regions_class_order' in {folder / 'dataset.json'} must be a list of whole numbers, it is {order!r}."
+        )
+    return order
 
 
 def _cases_listed(

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 NIFTI = (".nii", ".nii.gz")
 PHOTOGRAPHS = (".png", ".bmp", ".jpg", ".jpeg")  # their headers' "resolution" is dots per inch, never a voxel size
 STACKS = (".tif", ".tiff")
+UNREADABLE = (RuntimeError, OSError, EOFError, ValueError, OverflowError, MemoryError, zlib.error)  # what readers raise
 SUFFIXES = (*NIFTI, ".nrrd", ".mha", ".mhd", ".gipl", *STACKS, *PHOTOGRAPHS)
 
 
@@ -126,7 +127,7 @@ def _read(path: Path) -> tuple[np.ndarray, Grid]:
         raise ImageError(f"{path.name}: the format {suffix or 'without suffix'} is not known. {_formats()}")
     try:
         return _read_nifti(path) if suffix in NIFTI else _read_sitk(path, suffix)
-    except (RuntimeError, OSError, EOFError, ValueError, zlib.error) as error:
+    except UNREADABLE as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise ImageError(
             f"{path} cannot be read as {suffix}: {reason}. It may be damaged or cut short: "
@@ -145,7 +146,11 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, Grid]:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
-    values = np.ascontiguousarray(_nifti_values(path, type(nib.load(path))).T)  # files count x fastest, arrays z first
+    try:
+        kind = type(nib.load(path))
+    except (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError) as error:
+        raise ValueError(str(error)) from error
+    values = np.ascontiguousarray(_nifti_values(path, kind).T)  # files count x fastest, arrays z first
     if values.dtype.kind == "f":
         values = values.astype(np.float32)
     size, spacing, origin, direction = (
