@@ -111,6 +111,23 @@ def test_what_is_saved_is_loaded(tmp_path):
     assert Fingerprint.load(tmp_path / "work" / "fingerprint.json") == fingerprint
 
 
+def test_it_is_read_again_only_when_a_file_changed(tmp_path):
+    folder, work = make_dataset(tmp_path / "data", cases=2), tmp_path / "work"
+
+    def extract():
+        autoseg.extract_fingerprint(autoseg.open_dataset(folder), folder=work, show_progress=False)
+        return (work / "fingerprint.json").stat().st_mtime_ns
+
+    first = extract()
+    assert extract() == first
+    write_volume(voxels(77), folder / "imagesTr/case_1_0000.nii.gz")
+    second = extract()
+    assert second > first
+    (work / "fingerprint.json").write_text("{")
+    assert extract() > second
+    assert Fingerprint.load(work / "fingerprint.json") == fingerprint_of(folder)
+
+
 def test_the_table_has_a_row_a_case(tmp_path):
     table = fingerprint_of(make_dataset(tmp_path, cases=2)).table()
     assert list(table.index) == ["case_0", "case_1"]

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
 
 from autoseg.core.errors import StorageError
-from autoseg.core.serialization import from_jsonable, read_json, write_json
+from autoseg.core.serialization import digest, from_jsonable, read_json, write_json
 from autoseg.core.shown import Shown
 from autoseg.core.types import ImageArray, Mask, PathLike, Shape, Spacing
 from autoseg.data.checks import load_pair
 from autoseg.data.dataset import Case, Dataset
 from autoseg.data.geometry import Box
-from autoseg.data.images import Image, LabelMap
+from autoseg.data.images import Image, LabelMap, file_state, suffix_of
 from autoseg.data.labels import Labels
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SAMPLES = 10_000_000  # foreground voxels kept over all cases and a channel; beyond it a fixed random share of each
 BINS = 64
+FORMAT = 1  # raised whenever the same files give another fingerprint
 PERCENTILES = (0.5, 50.0, 99.5)
 
 
@@ -66,6 +67,7 @@ class Fingerprint(Shown):
     intensities: tuple[IntensityFacts, ...]
     file_ending: str = ".nii.gz"
     declared_cases: int | None = None  # where the dataset declares another number of cases than it has facts of
+    key: str = field(default="", compare=False, repr=False)  # of the files it was read from
 
     @property
     def case_count(self) -> int:
@@ -158,9 +160,11 @@ class _Foreground:
 def extract_fingerprint(dataset: Dataset, *, folder: PathLike | None = None, show_progress: bool = True) -> Fingerprint:
     """Read every training case once and collect the facts that planning needs.
 
-    With a `folder`, the result is kept there as ``fingerprint.json``. Raises `DatasetError` naming the case that
-    cannot be used. Source: Isensee et al. 2021, Methods, 'Dataset fingerprints'. Where nnU-Net draws voxels at random
-    with replacement, every foreground voxel counts here: the value its sampling scatters around.
+    With a `folder`, the result is kept there as ``fingerprint.json``, and read back from there for as long as no file
+    of the dataset changes. Raises `DatasetError` naming the case that cannot be used.
+
+    Source: Isensee et al. 2021, Methods, 'Dataset fingerprints'. Where nnU-Net draws voxels at random with
+    replacement, every foreground voxel counts here: the value its sampling scatters around.
 
     >>> import autoseg
     >>> autoseg.extract_fingerprint(autoseg.sample_dataset(), show_progress=False).cases[0].spacing
@@ -168,6 +172,11 @@ def extract_fingerprint(dataset: Dataset, *, folder: PathLike | None = None, sho
     """
     from tqdm.auto import tqdm
 
+    path = None if folder is None else Path(folder) / "fingerprint.json"
+    key = digest([FORMAT, dataset.name, dataset.channels, dataset.labels, [_files(case) for case in dataset]])
+    kept = None if path is None else _kept(path, key)
+    if kept is not None:
+        return kept
     cases, foregrounds = [], []
     room = SAMPLES // len(dataset)
     for case in tqdm(dataset.training, desc="fingerprint", unit="case", disable=not show_progress, leave=False):
@@ -180,11 +189,25 @@ def extract_fingerprint(dataset: Dataset, *, folder: PathLike | None = None, sho
         labels=dataset.labels,
         cases=tuple(cases),
         intensities=tuple(_pool([f[c] for f in foregrounds if f]) for c in range(len(dataset.channels))),
-        file_ending="".join(dataset.training[0].image_paths[0].suffixes[-2:]),
+        file_ending=suffix_of(dataset.training[0].image_paths[0]),
+        key=key,
     )
-    if folder is not None:
-        fingerprint.save(Path(folder) / "fingerprint.json")
+    if path is not None:
+        fingerprint.save(path)
     return fingerprint
+
+
+def _files(case: Case) -> list[Any]:
+    return [file_state(path) for path in (*case.image_paths, case.label_path) if path is not None]
+
+
+def _kept(path: Path, key: str) -> Fingerprint | None:
+    """The fingerprint that was made of the same files before, if there is one."""
+    try:
+        found = Fingerprint.load(path)
+    except StorageError:  # nothing there, or damaged: then it is made again
+        return None
+    return found if found.key == key else None
 
 
 def _look_at(case: Case, room: int) -> tuple[CaseFacts, list[_Foreground]]:

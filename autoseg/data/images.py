@@ -83,6 +83,15 @@ def suffix_of(path: PathLike) -> str:
     return next((s for s in sorted(SUFFIXES, key=len, reverse=True) if name.endswith(s)), Path(name).suffix)
 
 
+def file_state(path: Path) -> list[Any]:
+    """Path, size and time of a file and of those that readers look for beside it: what changes when the image may."""
+    stem = path.name.removesuffix(suffix_of(path))
+    beside = [path.with_name(f"{name}.json") for name in {stem, stem.rpartition("_")[0]} if name]
+    beside += [path.with_suffix(suffix) for suffix in (".raw", ".zraw")]
+    found = [p for p in (path, *sorted(beside)) if p.exists()]
+    return [[str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns] for p in found]
+
+
 def read_image(paths: Sequence[PathLike], channels: Sequence[str]) -> Image:
     """One image from one file a channel, or from a single file that holds them all.
 
@@ -142,13 +151,15 @@ def _formats() -> str:
 def _read_nifti(path: Path) -> tuple[np.ndarray, Grid]:
     import nibabel as nib
     import SimpleITK as sitk
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
 
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
     try:
         kind = type(nib.load(path))
-    except (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError) as error:
+    except (ImageFileError, HeaderDataError) as error:
         raise ValueError(str(error)) from error
     values = np.ascontiguousarray(_nifti_values(path, kind).T)  # files count x fastest, arrays z first
     if values.dtype.kind == "f":

@@ -9,7 +9,7 @@ from typing import Any
 from autoseg.core.errors import StorageError
 from autoseg.core.serialization import component_name, digest, to_jsonable
 from autoseg.data.dataset import Case
-from autoseg.data.images import suffix_of
+from autoseg.data.images import file_state
 from autoseg.data.normalization import CTNormalization, NoNormalization, RescaleTo01, RGBTo01, ZScore
 from autoseg.planning.configuration import Configuration
 
@@ -23,22 +23,13 @@ def case_key(case: Case, configuration: Configuration) -> str:
     Files are recognised by path, size and time, so that nothing has to be read to know that nothing changed.
     """
     paths = [*case.image_paths, *([case.label_path] if case.label_path else [])]
-    return digest([FORMAT, _settings(configuration), [_state(Path(path)) for path in paths]])
+    return digest([FORMAT, _settings(configuration), [file_state(Path(path)) for path in paths]])
 
 
 def _settings(configuration: Configuration) -> dict[str, Any]:
     names = ("channels", "labels", "axis_order", "spacing", "mask_background", "resampling")
     settings = {name: getattr(configuration, name) for name in names}
     return settings | {"normalization": [n if isinstance(n, OURS) else _code(n) for n in configuration.normalization]}
-
-
-def _state(path: Path) -> list[Any]:
-    """Path, size and time of a file, and of the files that readers look for beside it."""
-    stem = path.name[: -len(suffix_of(path))]
-    beside = [path.with_name(f"{name}.json") for name in {stem, stem.rpartition("_")[0]} if name]
-    beside += [path.with_suffix(suffix) for suffix in (".raw", ".zraw")]
-    found = [p for p in (path, *sorted(beside)) if p.exists()]
-    return [[str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns] for p in found]
 
 
 def _code(component: Any) -> list[Any]:
