@@ -12,7 +12,15 @@ from typing import Any, TypeVar
 from autoseg.core.errors import PlanError, did_you_mean
 from autoseg.core.types import Shape, Spacing
 from autoseg.planning.configuration import AugmentationSettings, NetworkSpec, Resampling
-from autoseg.planning.topology import Topology, check_divides, fits, nearest_fitting
+from autoseg.planning.topology import (
+    Topology,
+    check_divides,
+    divisor_of,
+    nearest_fitting,
+    padded,
+    size_before_padding,
+    strides_for,
+)
 
 T = TypeVar("T")
 
@@ -76,13 +84,14 @@ def resampling(name: str, value: Any, **_: Any) -> Resampling:
     return _instance(name, value, Resampling)
 
 
-def patch_size(name: str, value: Any, *, spacing: Spacing, **_: Any) -> Shape:
+def patch_size(name: str, value: Any, *, spacing: Spacing, initial_patch_size: tuple[float, ...], **_: Any) -> Shape:
     """Whole voxels that the network of this very patch divides."""
     numbers = _positive(name, value, len(spacing), "whole numbers of voxels")
     patch = tuple(int(n) for n in numbers)
     if patch != numbers:
         raise PlanError(f"{name} is {value!r}; it must hold whole numbers of voxels.")
-    if not fits(spacing, patch):
+    size = size_before_padding(initial_patch_size, patch, spacing)
+    if padded(size, divisor_of(strides_for(spacing, size))) != patch:
         smaller, larger = nearest_fitting(spacing, patch)
         raise PlanError(
             f"{name} is {_by(patch)}: at {_by(spacing)} mm its network halves it so often that this does not divide. "

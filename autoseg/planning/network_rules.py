@@ -19,7 +19,14 @@ from autoseg.planning.budget import Budget
 from autoseg.planning.configuration import AugmentationSettings, NetworkSpec
 from autoseg.planning.memory import Candidate, MemoryModel, features_for, shrinking_patches
 from autoseg.planning.rules import scaled
-from autoseg.planning.topology import SIMILAR, SMALLEST_EDGE, Topology, topology_of
+from autoseg.planning.topology import (
+    SIMILAR,
+    SMALLEST_EDGE,
+    Topology,
+    bottleneck,
+    size_before_padding,
+    topology_of,
+)
 
 START_EDGE = {2: 2048, 3: 256}  # of the square or cube to begin with: more than fits anywhere
 SMALL_VIEW = 0.25  # a patch that shows less of the image than this wants a low resolution beside it
@@ -86,36 +93,40 @@ def _patch_attempt(candidate: Candidate, memory: MemoryModel) -> Attempt:
 
 @source("Isensee et al. 2021, Methods, 'Network topology'; nnU-Net get_pool_and_conv_props")
 @accepts(given.topology)
-def topology(*, spacing: Spacing, patch_size: Shape) -> Because[Topology]:
+def topology(*, spacing: Spacing, initial_patch_size: tuple[float, ...], patch_size: Shape) -> Because[Topology]:
     """Halve each axis while four voxels remain, the finest axes first; kernels of 1 along an axis that is coarse."""
-    value = topology_of(spacing, patch_size)
-    bottom = [p // d for p, d in zip(patch_size, value.divisor, strict=True)]
+    size = size_before_padding(initial_patch_size, patch_size, spacing)
+    value = topology_of(spacing, size)
+    bottom = bottleneck(size, value.divisor)
     coarsest = int(np.argmax(spacing))
-    thresholds = [
-        Threshold(
-            quantity=f"spacing of axis {coarsest}, against twice the finest",
-            value=spacing[coarsest],
-            relation="<",
-            limit=SIMILAR * min(spacing),
-            unit="mm",
-        )
-    ] + [
-        Threshold(
-            quantity=f"bottleneck along axis {axis}", value=n, relation=">=", limit=2 * SMALLEST_EDGE, unit="voxels"
-        )
-        for axis, n in enumerate(bottom)
-    ]
-    reason = (
-        f"{value.stages} stages bring the patch down to {_by(bottom)}: halving again would leave less than 4 voxels"
+    alike = Threshold(
+        quantity=f"spacing of axis {coarsest}, against twice the finest",
+        value=spacing[coarsest],
+        relation="<",
+        limit=SIMILAR * min(spacing),
+        unit="mm",
     )
-    if not thresholds[0].holds:
-        reason += f"; axis {coarsest} is twice as coarse as the finest or more, so it is halved later and less often"
+    reason = f"{value.stages} stages bring the patch down to {_by(bottom)}; halving stops before it leaves less than 4"
+    if not alike.holds:
+        reason += f"; axis {coarsest} is at least twice as coarse as the finest, so it is halved later and less often"
     if value.stages <= 2:
         reason += (
             "; so small that nnU-Net's weights of the deep outputs would be 0/0 and training NaN: "
             "here the one output keeps weight 1 and training works"
         )
-    return Because(value, reason, thresholds=tuple(thresholds))
+    return Because(value, reason, thresholds=(alike, *_halvings_left(spacing, bottom, value.divisor)))
+
+
+def _halvings_left(spacing: Spacing, bottom: tuple[float, ...], divisor: Shape) -> list[Threshold]:
+    """Why no axis is halved once more: each is too short, or the only one that may be is not long enough alone."""
+    large = [axis for axis, n in enumerate(bottom) if n >= 2 * SMALLEST_EDGE]
+    limit, stopping = 2 * SMALLEST_EDGE, list(range(len(bottom)))
+    if large:
+        limit, stopping = 3 * SMALLEST_EDGE, [min(large, key=lambda axis: spacing[axis] * divisor[axis])]
+    return [
+        Threshold(quantity=f"bottleneck along axis {a}", value=bottom[a], relation=">=", limit=limit, unit="voxels")
+        for a in stopping
+    ]
 
 
 @source("Isensee et al. 2021, Methods, 'Network architecture'; nnU-Net UNet_max_features_2d, _3d", kind="fixed")

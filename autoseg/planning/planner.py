@@ -176,7 +176,9 @@ class _Networks:
             median_shape=shape,
             memory=memory,
         )
-        topology = decide("topology", network_rules.topology, spacing=spacing, patch_size=patch)
+        topology = decide(
+            "topology", network_rules.topology, spacing=spacing, initial_patch_size=start, patch_size=patch
+        )
         features = decide("features", network_rules.features, topology=topology)
         blocks = decide("blocks", network_rules.blocks, topology=topology, budget=budget)
         network = decide(

@@ -124,6 +124,25 @@ def fits(spacing: Spacing, patch_size: Shape) -> bool:
     return padded(patch_size, divisor_of(strides_for(spacing, patch_size))) == tuple(patch_size)
 
 
+def size_before_padding(initial: Sequence[float], patch_size: Shape, spacing: Spacing) -> tuple[float, ...]:
+    """The size a patch's topology follows from: where it is the padded initial one, that with its half voxels.
+
+    A median of 7.5 voxels is not halved, although the 8 it is padded to could be; nnU-Net decides before padding.
+    """
+    if padded(initial, divisor_of(strides_for(spacing, initial))) == patch_size:
+        return tuple(initial)
+    return patch_size
+
+
+def bottleneck(size: Sequence[float], divisor: Shape) -> tuple[float, ...]:
+    """What is left of a size at the bottom of the network, each halving rounded up.
+
+    >>> bottleneck((20, 320, 7.5), (4, 64, 1))
+    (5, 5, 7.5)
+    """
+    return tuple([math.ceil(s / d) if d > 1 else s for s, d in zip(size, divisor, strict=True)])
+
+
 def check_divides(patch_size: Shape, topology: Topology) -> None:
     """Raise `PlanError` where the network cannot halve the patch as often as it means to."""
     divisor = topology.divisor
