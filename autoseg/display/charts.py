@@ -14,6 +14,7 @@ from autoseg.display.html import Html
 from autoseg.display.words import number
 
 DOTS = 400  # beyond so many values a strip shows their density instead of each one
+FEW = 40  # dots that have room to be larger
 TICKS = 7.5  # points
 
 
@@ -115,7 +116,15 @@ def _dots(axes: Any, values: np.ndarray, span: tuple[float, float], colour: str)
     scatter = np.empty(values.size)
     scatter[order] = (np.arange(values.size) * 0.618034) % 1  # golden ratio: neighbours end up far apart
     spread = 0.0 if values.size < 3 else 0.6
-    axes.scatter(values, (scatter - 0.5) * 2 * spread, s=9, color=colour, alpha=0.55, linewidths=0, clip_on=False)
+    axes.scatter(
+        values,
+        (scatter - 0.5) * 2 * spread,
+        s=9 if values.size > FEW else 15,
+        color=colour,
+        alpha=0.55,
+        linewidths=0,
+        clip_on=False,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ def named(value: int, labels: Labels) -> Html:
     return join(swatch(colour_of(value, labels.ignore)), " ", labels.name_of(value))
 
 
-def legend(labels: Labels, note: str = "", *, most: int = 24) -> Html:
+def legend(labels: Labels, note: str = "", *, most: int = 12) -> Html:
     """Swatch and name of each foreground label, and a quiet note on what is drawn how."""
     values = [v for v in labels.permitted if v != 0]
     told = [f"and {len(values) - most} more"] if len(values) > most else []

@@ -14,10 +14,9 @@ from autoseg.data.geometry import Grid
 from autoseg.data.images import Image, LabelMap
 from autoseg.data.labels import Labels
 from autoseg.display import render
-from autoseg.display.colours import bar, colour_of, legend, named, swatch
+from autoseg.display.colours import IGNORED, bar, colour_of, legend, named, swatch
 from autoseg.display.html import (
     Html,
-    beside,
     card,
     chip,
     facts,
@@ -25,7 +24,6 @@ from autoseg.display.html import (
     gallery,
     join,
     names,
-    section,
     table,
     tag,
     text,
@@ -36,13 +34,19 @@ from autoseg.display.words import count, number, share, size, times
 READ_AT_ONCE = 12_000_000  # bytes of files that a dataset's display may read for its pictures: about half a second
 THUMBNAILS = 5
 ROWS = 200
+OPEN_LABELS = 10
 
 
 @render.register
 def show_labels(labels: Labels) -> str:
+    """Every label or region with its colour and its value in the files."""
     note = "regions: each is predicted on its own, later ones are written over earlier ones"
-    return card("Labels", count(len(labels.regions), "class", "classes"), label_table(labels),
-                note=note if labels.has_regions else None)
+    return card(
+        "Labels",
+        count(len(labels.regions), "class", "classes"),
+        label_table(labels),
+        note=note if labels.has_regions else None,
+    )
 
 
 def label_table(labels: Labels) -> Html:
@@ -50,14 +54,15 @@ def label_table(labels: Labels) -> Html:
     rows: list[tuple[object, ...]] = []
     for name, value in labels.names.items():
         values = (value,) if isinstance(value, int) else value
-        rows.append((join(*(swatch(colour_of(v)) for v in values if v)), name, ", ".join(map(str, values))))
+        rows.append((join(*(swatch(colour_of(v)) for v in values if v), " ", name), ", ".join(map(str, values))))
     if labels.ignore is not None:
-        rows.append((swatch(colour_of(labels.ignore, labels.ignore)), "ignore (nobody annotated it)", labels.ignore))
-    return table(("", "label", "value in the files"), rows)
+        rows.append((join(swatch(IGNORED), " ignore (nobody annotated it)"), labels.ignore))
+    return table(("label", "value in the files"), rows)
 
 
 @render.register
 def show_dataset(dataset: Dataset) -> str:
+    """How much there is, a look at some cases, and behind folds the names."""
     essence = {
         "training cases": f"{len(dataset):,}",
         "test cases": f"{len(dataset.test):,}",
@@ -69,10 +74,14 @@ def show_dataset(dataset: Dataset) -> str:
         dataset.name,
         facts(essence),
         case_pictures(dataset.training),
-        fold("Labels", label_table(dataset.labels), hint=", ".join(dataset.labels.regions)),
-        fold("Training cases", names([c.name for c in dataset], more="more; dataset.training has all of them"),
-             hint=count(len(dataset), "case")),
-        fold("Test cases", names([c.name for c in dataset.test]), hint=count(len(dataset.test), "case"))
+        fold("Labels", label_table(dataset.labels), hint=_few(list(dataset.labels.regions))),
+        fold(
+            "Training cases",
+            names([c.name for c in dataset], more="more; dataset.training has all of them"),
+            hint=count(len(dataset), "case"),
+            long=True,
+        ),
+        fold("Test cases", names([c.name for c in dataset.test]), hint=count(len(dataset.test), "case"), long=True)
         if dataset.test
         else None,
         note=str(dataset.folder) if dataset.folder else "from memory",
@@ -108,17 +117,22 @@ def _case_thumbnail(case: Case) -> Html:
 
 @render.register
 def show_fold(fold_: Fold) -> str:
+    """Which cases train and which validate."""
     parts = (("Training cases", fold_.training), ("Validation cases", fold_.validation))
     return card(
         "Fold",
         f"{len(fold_.training)} train, {len(fold_.validation)} validate",
-        *(fold(title, names([c.name for c in cases]), hint=count(len(cases), "case")) for title, cases in parts),
+        *(
+            fold(title, names([c.name for c in cases]), hint=count(len(cases), "case"), long=True)
+            for title, cases in parts
+        ),
         note="a model learns from the training cases and is judged on the validation cases, which it never saw",
     )
 
 
 @render.register
 def show_case(case: Case) -> str:
+    """The case in three planes with its labels, how large they are, and where the files lie."""
     image = case.image()
     label_map = case.label() if case.label_path else None
     if label_map is not None and label_map.grid.shape != image.grid.shape:
@@ -131,8 +145,12 @@ def show_case(case: Case) -> str:
         views(image, overlay_of(label_map)),
         voxel_table(label_map) if label_map else text("no label map: only training cases have one"),
         facts(grid_facts(image.grid) | _intensity_range(image)),
-        fold("Files", text(str(case.image_paths[0].parent)), table(("", "name", "size"), rows, numbers=(2,)),
-             hint=count(len(rows), "file")),
+        fold(
+            "Files",
+            text(str(case.image_paths[0].parent)),
+            table(("", "name", "size"), rows, numbers=(2,)),
+            hint=count(len(rows), "file"),
+        ),
         note=", ".join(case.channels),
     )
 
@@ -165,23 +183,38 @@ def _intensity_range(image: Image) -> dict[str, object]:
 
 
 def voxel_table(label_map: LabelMap) -> Html:
-    """How much of the image each label takes."""
+    """How much of the image each label takes; of many labels the largest, and all of them behind a fold."""
     values, amounts = np.unique(label_map.array, return_counts=True)
-    voxel = float(np.prod(label_map.grid.spacing))
+    found = {int(v): int(n) for v, n in zip(values, amounts, strict=True) if v != 0}
+    if not found:
+        return text("nothing is labelled")
+    if len(found) <= OPEN_LABELS:
+        return _voxel_rows(label_map, found)
+    largest = dict(sorted(found.items(), key=lambda item: -item[1])[:OPEN_LABELS])
+    everything = fold("All labels", _voxel_rows(label_map, found), hint=f"{len(found)}, the largest are above")
+    return tag("div", _voxel_rows(label_map, largest), everything)
+
+
+def _voxel_rows(label_map: LabelMap, voxels: dict[int, int]) -> Html:
+    size_ = float(np.prod(label_map.grid.spacing))
     in_3d = label_map.grid.dimensions == 3
-    labelled = max(int(amounts[values != 0].sum()), 1)
+    labelled = int((label_map.array != 0).sum())
     rows = [
-        (named(v, label_map.labels), f"{n:,}", number(n * voxel / 1000) if in_3d else share(n / label_map.array.size),
-         bar(n / labelled, share(n / labelled), colour=colour_of(v, label_map.labels.ignore)))
-        for v, n in zip(values.tolist(), amounts.tolist(), strict=True)
-        if v != 0
+        (
+            named(v, label_map.labels),
+            f"{n:,}",
+            number(n * size_ / 1000) if in_3d else share(n / label_map.array.size),
+            bar(n / labelled, share(n / labelled), colour=colour_of(v, label_map.labels.ignore)),
+        )
+        for v, n in voxels.items()
     ]
     head = ("label", "voxels" if in_3d else "pixels", "ml" if in_3d else "of the image", "share of the foreground")
-    return table(head, rows, numbers=(1, 2)) if rows else text("nothing is labelled")
+    return table(head, rows, numbers=(1, 2))
 
 
 @render.register
 def show_image(image: Image) -> str:
+    """The image in three planes, its grid and its range of intensities."""
     return card(
         "Image",
         times(image.grid.shape),
@@ -193,6 +226,7 @@ def show_image(image: Image) -> str:
 
 @render.register
 def show_label_map(label_map: LabelMap) -> str:
+    """The labels in three planes on black, and how large they are."""
     empty = Image(np.zeros((1, *label_map.grid.shape), np.float32), label_map.grid, ("",))
     return card(
         "Label map",
@@ -205,6 +239,7 @@ def show_label_map(label_map: LabelMap) -> str:
 
 @render.register
 def show_finding(finding: Finding) -> str:
+    """One finding, in the card of all."""
     return show_findings((finding,))
 
 
@@ -219,6 +254,9 @@ def show_findings(findings: tuple[Finding, ...]) -> str:
     return card("Check", ", ".join(count(n, s) for s, n in tally.items()), table(("", ""), rows), note=note)
 
 
+def _few(words: Sequence[str], most: int = 6) -> str:
+    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")
+
+
 def _concerned(finding: Finding) -> str:
-    few = ", ".join(finding.cases[:3])
-    return f"{few} and {len(finding.cases) - 3} more" if len(finding.cases) > 3 else few or "the dataset"
+    return _few(finding.cases, 3) or "the dataset"

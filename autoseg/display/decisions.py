@@ -15,6 +15,7 @@ ATTEMPTS = 24  # rows of a search that are shown; the middle of a longer one is 
 
 @render.register
 def show_decision(decision: Decision) -> str:
+    """The value, the reason, and everything the decision was made from."""
     return card(
         "Decision",
         decision.name,
@@ -26,6 +27,7 @@ def show_decision(decision: Decision) -> str:
 
 @render.register
 def show_trace(trace: Trace) -> str:
+    """All decisions with their reasons."""
     return card("Trace", count(len(trace), "decision"), decision_table(trace), note=kinds_in_words(trace))
 
 
@@ -55,7 +57,9 @@ def how(decision: Decision) -> Html | None:
         return None
     told = ((decision.tried, "candidate"), (decision.thresholds, "comparison"), (decision.inputs, "input"))
     words = ", ".join(count(len(d), word) for d, word in told if d) or "source"
-    return tag("details", tag("summary", tag("small", words)), tag("div", *parts, class_="as-inside"), class_="as-small")
+    return tag(
+        "details", tag("summary", tag("small", words)), tag("div", *parts, class_="as-inside"), class_="as-small"
+    )
 
 
 def origins(decision: Decision) -> list[Html]:
@@ -79,7 +83,9 @@ def comparison(threshold: Threshold) -> Html:
     verdict = chip("holds", kind="empirical") if threshold.holds else chip("does not hold")
     relation = SIGNS.get(threshold.relation, threshold.relation)
     told = tag("small", f"({margin} away)")
-    return tag("p", verdict, f" {threshold.quantity}: ", tag("b", f"{value} {relation} {limit}"), " ", told, class_="as-line")
+    return tag(
+        "p", verdict, f" {threshold.quantity}: ", tag("b", f"{value} {relation} {limit}"), " ", told, class_="as-line"
+    )
 
 
 def source_of(given: Input) -> Html:
@@ -107,5 +113,8 @@ def attempts_table(attempts: Sequence[Attempt], name: str) -> Html:
         )
         for a in shown
     ]
-    return table(("candidate", *(c.replace("_", " ") for c in columns), "outcome"), rows,
-                 numbers=tuple(range(1, len(columns) + 1)))
+    return table(
+        ("candidate", *(c.replace("_", " ") for c in columns), "outcome"),
+        rows,
+        numbers=tuple(range(1, len(columns) + 1)),
+    )

@@ -19,18 +19,25 @@ if TYPE_CHECKING:
     Paint = Callable[[Figure], None]
 
 PIXELS_PER_INCH = 100  # figures are laid out in pixels of the page
+BLURRED = 0.6  # device pixels a page pixel below which a picture is not worth its place
 SHARP = 2.0  # charts: for screens with two device pixels a pixel
 
 
-def picture(paint: Paint, size: tuple[float, float], *, alt: str, sharp: float = SHARP, opaque: bool = False) -> Html:
+def picture(
+    paint: Paint, size: tuple[float, float], *, alt: str, sharp: float = SHARP, most: int | None = None
+) -> Html:
     """Draw with `paint` on a figure of `size` page pixels and give it as an image tag.
 
-    The ground is transparent unless `opaque`; colours are reduced to a palette, a quarter of the bytes.
+    A chart has a transparent ground. A picture that fills its frame says with `most` how many bytes it may take: one
+    that needs more, as noise does, is drawn again with fewer pixels.
     """
-    png = _draw(paint, size, sharp=sharp, opaque=opaque)
+    png = _draw(paint, size, sharp=sharp, opaque=most is not None)
+    while most is not None and len(png) > most and sharp > BLURRED:
+        sharp = max(BLURRED, 0.95 * sharp * (most / len(png)) ** 0.5)
+        png = _draw(paint, size, sharp=sharp, opaque=True)
     source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
     width, height = (round(s) for s in size)
-    return tag("img", src=source, width=width, height=height, alt=alt, class_="as-picture" if opaque else "as-chart")
+    return tag("img", src=source, width=width, height=height, alt=alt, class_="as-picture" if most else "as-chart")
 
 
 def _draw(paint: Paint, size: tuple[float, float], *, sharp: float, opaque: bool) -> bytes:

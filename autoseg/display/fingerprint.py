@@ -19,6 +19,7 @@ HEAD = ("smallest", "all cases", "largest", "median")
 
 @render.register
 def show_fingerprint(fingerprint: Fingerprint) -> str:
+    """How the cases differ: sizes, spacings, intensities and labels, each case a dot."""
     shape, spacing = np.median(fingerprint.shapes, axis=0), np.median(fingerprint.spacings, axis=0)
     essence = {
         "cases": f"{len(fingerprint.cases):,}",
@@ -35,7 +36,7 @@ def show_fingerprint(fingerprint: Fingerprint) -> str:
         section("Spacing", spacings(fingerprint), hint="mm from voxel to voxel"),
         *(intensities(name, i, fact, fingerprint) for i, (name, fact) in channels),
         section("Labels", presence(fingerprint), hint="voxels of each label in the cases that have it"),
-        fold("Cases", case_table(fingerprint), hint=count(len(fingerprint.cases), "case")),
+        fold("Cases", case_table(fingerprint), hint=count(len(fingerprint.cases), "case"), long=True),
     )
 
 

@@ -85,11 +85,11 @@ def table(head: Sequence[object], rows: Iterable[Sequence[object]], *, numbers: 
     return tag("div", tag("table", header, body, class_="as-table"), class_="as-wide")
 
 
-def fold(title: object, *body: object, hint: object = None, start_open: bool = False) -> Html:
-    """A part that folds; `hint` stands beside the title while it is closed."""
+def fold(title: object, *body: object, hint: object = None, long: bool = False) -> Html:
+    """A part that folds; `hint` stands beside its title. Print opens it unless it is a `long` list."""
     line = tag("summary", tag("b", title), " ", tag("small", hint) if hint is not None else None)
     content = tag("div", *body, class_="as-body")
-    return tag("details", line, content, class_="as-fold", open="" if start_open else None)
+    return tag("details", line, content, class_="as-fold as-long" if long else "as-fold")
 
 
 def section(title: object, *body: object, hint: object = None) -> Html:

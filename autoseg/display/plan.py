@@ -19,6 +19,7 @@ DIGESTED = {"spacing": "spacing", "patch_size": "patch", "batch_size": "batch"}
 
 @render.register
 def show_configuration(configuration: Configuration) -> str:
+    """The numbers that matter, the patch and the network as drawings, and all settings behind a fold."""
     return card(
         "Configuration",
         configuration.name,
@@ -56,8 +57,14 @@ def configuration_card(configuration: Configuration, trace: Trace) -> Html:
         for d in trace
         if d.name in wanted
     ]
-    return inner_card("Configuration", configuration.name, facts(essence(configuration)),
-                      _patch(configuration), _network(configuration), *reasons)
+    return inner_card(
+        "Configuration",
+        configuration.name,
+        facts(essence(configuration)),
+        _patch(configuration),
+        _network(configuration),
+        *reasons,
+    )
 
 
 def _patch(configuration: Configuration) -> Html:
@@ -75,8 +82,15 @@ def stage_table(configuration: Configuration) -> Html:
     network = configuration.network
     sizes = feature_maps(network, configuration.patch_size)
     rows = [
-        (i, times(sizes[i]), network.features[i], times(network.kernel_sizes[i]), times(network.strides[i]),
-         network.encoder_blocks[i], network.decoder_blocks[i] if i < network.stages - 1 else "–")
+        (
+            i,
+            times(sizes[i]),
+            network.features[i],
+            times(network.kernel_sizes[i]),
+            times(network.strides[i]),
+            network.encoder_blocks[i],
+            network.decoder_blocks[i] if i < network.stages - 1 else "–",
+        )
         for i in range(network.stages)
     ]
     head = ("stage", "feature map", "features", "kernel", "stride", "encoder blocks", "decoder blocks")
@@ -95,9 +109,15 @@ def settings_table(configuration: Configuration) -> Html:
                 configuration.channels, configuration.normalization, configuration.mask_background, strict=True
             )
         ),
-        ("resampling", f"images order {resampling.image_order}, labels order {resampling.label_order}; "
-                       f"the coarse axis on its own beyond {number(resampling.anisotropy)} : 1"),
-        ("rotation", f"up to {number(augmentation.rotation_degrees)}°" + (", in the plane only" * augmentation.dummy_2d)),
+        (
+            "resampling",
+            f"images order {resampling.image_order}, labels order {resampling.label_order}; "
+            f"the coarse axis on its own beyond {number(resampling.anisotropy)} : 1",
+        ),
+        (
+            "rotation",
+            f"up to {number(augmentation.rotation_degrees)}°" + (", in the plane only" * augmentation.dummy_2d),
+        ),
         ("mirrored axes", value_of(augmentation.mirror_axes)),
         ("cut for augmentation", times(augmentation.initial_patch_size)),
         ("batch Dice", value_of(configuration.batch_dice)),
@@ -108,6 +128,7 @@ def settings_table(configuration: Configuration) -> Html:
 
 @render.register
 def show_budget(budget: Budget) -> str:
+    """What training may cost."""
     essence_ = {
         "GPU memory": f"{number(budget.gpu_memory_gb)} GB",
         "preset": budget.preset,
@@ -118,6 +139,7 @@ def show_budget(budget: Budget) -> str:
 
 @render.register
 def show_plan(plan: Plan) -> str:
+    """A card for each configuration, and every decision with its reason behind folds."""
     given = f", {len(plan.given)} given by you" if plan.given else ""
     groups = grouped(plan)
     return card(

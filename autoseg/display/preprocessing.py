@@ -20,6 +20,7 @@ MEASURED = 2000  # cases beyond which sizes are not added up: each is a small fi
 
 @render.register
 def show_preprocessed_case(case: PreprocessedCase) -> str:
+    """What the network sees of a case, and the steps from the scan to it."""
     return card(
         "Preprocessed case",
         case.name,
@@ -71,8 +72,10 @@ def channel_table(case: PreprocessedCase) -> Html:
 def locations(case: PreprocessedCase) -> Html:
     """How many voxels are kept of each label, from which foreground oversampling draws."""
     rows = [
-        (join(swatch(colour_of_region(case.labels, name)), " ", name) if name in case.labels.regions else name,
-         f"{len(voxels):,}")
+        (
+            join(swatch(colour_of_region(case.labels, name)), " ", name) if name in case.labels.regions else name,
+            f"{len(voxels):,}",
+        )
         for name, voxels in case.class_locations.items()
     ]
     return table(("label", "voxels kept"), rows, numbers=(1,))
@@ -80,6 +83,7 @@ def locations(case: PreprocessedCase) -> Html:
 
 @render.register
 def show_preprocessed_dataset(prepared: PreprocessedDataset) -> str:
+    """How much there is, and a look at some cases."""
     configuration = prepared.configuration
     essence: dict[str, object] = {"cases": f"{len(prepared):,}", "spacing": times(configuration.spacing, "mm")}
     if len(prepared) <= MEASURED:
@@ -89,7 +93,7 @@ def show_preprocessed_dataset(prepared: PreprocessedDataset) -> str:
         f"{configuration.dataset_name} for {configuration.name}",
         facts(essence | {"folds": len(prepared.splits)}),
         pictures(prepared),
-        fold("Cases", names(prepared.cases), hint=count(len(prepared), "case")),
+        fold("Cases", names(prepared.cases), hint=count(len(prepared), "case"), long=True),
         note="in memory" if prepared.folder is None else str(prepared.folder),
     )
 

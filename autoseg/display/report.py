@@ -83,9 +83,10 @@ class _Experiment:
         if configuration is not None:
             patch = times(configuration.patch_size)
             yield f"The {configuration.name} configuration looks at patches of {patch} voxels."
-        history = getattr(self.training, "history", self.training)
-        if history is not None and history.epochs:
-            yield f"Trained for {duration(history.epochs[-1].seconds)}."
+        stage: object = self.training  # a training and a model have a history, a history is one
+        epochs = getattr(getattr(stage, "history", stage), "epochs", ())
+        if epochs:
+            yield f"Trained for {duration(epochs[-1].seconds)}."
         if self.evaluation is not None:
             cases = count(len(self.evaluation.cases), "case")
             yield f"Mean Dice {score(self.evaluation.mean)} on {cases}."

@@ -27,6 +27,7 @@ COLUMNS = 5  # labels with a column of their own
 
 @render.register
 def show_prediction(prediction: Prediction) -> str:
+    """The prediction on its image, with the reference as a line where there is one."""
     labels = prediction.label_map.labels
     overlay = overlay_of(prediction)
     told = "filled: predicted · line: reference" if overlay.outlined is not None else "filled and outlined: predicted"
@@ -60,6 +61,7 @@ def reference_of(case: Case) -> LabelMap | None:
 
 @render.register
 def show_predictions(predictions: Predictions) -> str:
+    """A look at the first predictions, and the names of all."""
     seconds = sum(p.seconds for p in predictions)
     essence = {"cases": f"{len(predictions):,}"}
     if seconds:  # predictions that were found on disk took none
@@ -69,7 +71,7 @@ def show_predictions(predictions: Predictions) -> str:
         count(len(predictions), "case"),
         facts(essence),
         pictures(predictions[:THUMBNAILS]),
-        fold("Cases", names([p.case.name for p in predictions]), hint=count(len(predictions), "case")),
+        fold("Cases", names([p.case.name for p in predictions]), hint=count(len(predictions), "case"), long=True),
     )
 
 
@@ -93,6 +95,7 @@ def pictures(predictions: Sequence[Prediction], notes: dict[str, str] | None = N
 
 @render.register
 def show_evaluation(evaluation: Evaluation) -> str:
+    """Scores of each label and case, and pictures of the worst cases."""
     worst = evaluation.worst(THUMBNAILS)
     known = {p.case.name: p for p in evaluation.predictions}
     notes = {name: f"Dice {score(evaluation.by_case[name])}" for name in worst}
@@ -105,7 +108,12 @@ def show_evaluation(evaluation: Evaluation) -> str:
         section("Labels", label_table(evaluation), hint="each dot is a case, the bar is the median"),
         section("The worst cases", shown) if shown else None,
         section("Cases", case_table(evaluation, cases[:WORST]), hint="Dice, the worst first"),
-        fold("The other cases", case_table(evaluation, cases[WORST:ROWS]), hint=count(len(cases) - WORST, "case"))
+        fold(
+            "The other cases",
+            case_table(evaluation, cases[WORST:ROWS]),
+            hint=count(len(cases) - WORST, "case"),
+            long=True,
+        )
         if len(cases) > WORST
         else None,
         text(f"and {len(cases) - ROWS:,} more; evaluation.table() has all of them") if len(cases) > ROWS else None,
@@ -145,9 +153,18 @@ def label_table(evaluation: Evaluation) -> Html:
         iou = [s.iou for s in evaluation.scores if s.label == name and s.iou == s.iou]
         mean_iou = sum(iou) / len(iou) if iou else float("nan")
         dots = strip(dice, (lowest, 1.0), colour=colour)
-        rows.append((join(swatch(colour), " ", name), score(evaluation.by_label[name]), score(mean_iou), dots,
-                     sum(d == d for d in dice)))
-    return table(("label", "mean Dice", "mean IoU", f"Dice of each case, from {lowest:g} to 1", "cases"), rows, numbers=(1, 2, 4))
+        rows.append(
+            (
+                join(swatch(colour), " ", name),
+                score(evaluation.by_label[name]),
+                score(mean_iou),
+                dots,
+                sum(d == d for d in dice),
+            )
+        )
+    return table(
+        ("label", "mean Dice", "mean IoU", f"Dice of each case, from {lowest:g} to 1", "cases"), rows, numbers=(1, 2, 4)
+    )
 
 
 def case_rows(evaluation: Evaluation) -> list[tuple[object, ...]]:
@@ -159,8 +176,11 @@ def case_rows(evaluation: Evaluation) -> list[tuple[object, ...]]:
     order = sorted(by_case, key=lambda name: (means[name] != means[name], means[name]))
     columns = evaluation.labels[:COLUMNS] if len(evaluation.labels) > 1 else ()
     return [
-        (name, bar(means[name], score(means[name]), width=90) if means[name] == means[name] else "–",
-         *(score(by_case[name].get(label, float("nan"))) for label in columns))
+        (
+            name,
+            bar(means[name], score(means[name]), width=90) if means[name] == means[name] else "–",
+            *(score(by_case[name].get(label, float("nan"))) for label in columns),
+        )
         for name in order
     ]
 

@@ -68,7 +68,7 @@ def _bar(axes: Any, box: tuple[float, float, float, float], colour: str) -> None
 
 
 def patch_in_image(patch_size: Sequence[float], median_shape: Sequence[float], spacing: Spacing) -> Html:
-    """The patch on the median image, seen along the first axis and, in 3D, along the second one, in true proportions."""
+    """The patch on the median image in true proportions, seen along the first axis and, in 3D, along the second one."""
     patch, image = ([n * s for n, s in zip(v, spacing, strict=True)] for v in (patch_size, median_shape))
     views = [(0, 1)] if len(patch) == 2 else [(1, 2), (0, 2)]
     wide = [max(patch[c], image[c]) for _, c in views]

@@ -24,6 +24,7 @@ SHARP = 1.5  # device pixels a page pixel: three views of a volume stay below 15
 WIDTH, HEIGHT = 660.0, 300.0  # page pixels that one row of views may take
 CT_WINDOW = (-160.0, 240.0)  # soft tissue, in Hounsfield units
 SAMPLES = 200_000
+BYTES = 170_000  # of all views of an image together: what a notebook keeps of them stays below 250 kB
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +38,13 @@ class View:
     flipped: tuple[bool, bool]
     letters: tuple[str, str, str, str] | None  # top, right, bottom, left
     name: str
+    solid: bool  # whether there is an axis to cut
 
     def lay(self, array: np.ndarray) -> np.ndarray:
-        """The slice of an array of the grid's shape, as it stands on the screen."""
-        flat = array if array.ndim == 2 else np.take(array, self.index, axis=self.axis)
+        """The slice of an array (the grid's shape, perhaps with a last axis of colours) as it stands on the screen."""
+        flat = np.take(array, self.index, axis=self.axis) if self.solid else array
         if self.rows > self.columns:
-            flat = flat.T
+            flat = flat.swapaxes(0, 1)
         return flat[:: -1 if self.flipped[0] else 1, :: -1 if self.flipped[1] else 1]
 
     def extent(self, grid: Grid) -> tuple[float, float]:
@@ -55,7 +57,8 @@ def view_of(grid: Grid, axis: int, index: int) -> View:
     letters = orientation_of(grid)
     left = [a for a in range(grid.dimensions) if a != axis] if grid.dimensions == 3 else [0, 1]
     if letters is None:
-        return View(axis, index, left[0], left[1], (False, False), None, "zyx"[axis] if grid.dimensions == 3 else "")
+        solid = grid.dimensions == 3
+        return View(axis, index, left[0], left[1], (False, False), None, "zyx"[axis] if solid else "", solid)
     rows, columns = sorted(left, key=lambda a: _height(letters[a]))
     flip_rows, flip_columns = letters[rows] in "SA", letters[columns] in "RA"
     down = OPPOSITE[letters[rows]] if flip_rows else letters[rows]
@@ -69,6 +72,7 @@ def view_of(grid: Grid, axis: int, index: int) -> View:
         (flip_rows, flip_columns),
         (OPPOSITE[down], right, down, OPPOSITE[right]),
         plane,
+        solid=True,
     )
 
 
@@ -121,12 +125,13 @@ class Overlay:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How intensities become grey (or colour), and how many page pixels a millimetre takes."""
+    """How intensities become grey, how many page pixels a millimetre takes, and how many bytes the picture may."""
 
     window: tuple[float, float]
     scale: float
     letters: bool = True
     unit: str = "mm"
+    most: int = 60_000
 
 
 def panel(channel: np.ndarray, grid: Grid, view: View, overlay: Overlay, look: Look) -> Html:
@@ -156,7 +161,7 @@ def panel(channel: np.ndarray, grid: Grid, view: View, overlay: Overlay, look: L
             _annotate(axes, view, (width, height), look)
 
     words = f"{view.name} slice {view.index + 1} of {grid.shape[view.axis]}" if grid.dimensions == 3 else "image"
-    return picture(paint, (width, height), alt=words, sharp=SHARP, opaque=True)
+    return picture(paint, (width, height), alt=words, sharp=SHARP, most=look.most)
 
 
 def _draw_overlay(axes: Any, view: View, overlay: Overlay, millimetres: tuple[float, float]) -> None:
@@ -180,7 +185,7 @@ def _annotate(axes: Any, view: View, size: tuple[int, int], look: Look) -> None:
     """Orientation letters at the edges, and a scale bar."""
     from matplotlib.patheffects import withStroke
 
-    halo = [withStroke(linewidth=1.6, foreground="#000000b0")]
+    halo = [withStroke(linewidth=2.2, foreground="#000000b0")]
     style = {"color": "#f2f2f2", "fontsize": 7.5, "transform": axes.transAxes, "path_effects": halo}
     width, height = size
     if view.letters and min(size) >= 70:
@@ -242,14 +247,17 @@ def views(image: Image, overlay: Overlay, *, width: float = WIDTH, height: float
     main = slice_axis(grid)
     planes = [main] if grid.dimensions == 2 or len(channels) > 1 else [main, *(a for a in range(3) if a != main)]
     cuts = [view_of(grid, axis, fullest_slice(overlay.guide, grid, axis)) for axis in planes]
-    shown = [(view, name, layer) for view in cuts for name, layer in channels]
-    columns, scale = _arrange([view.extent(grid) for view, _, _ in shown], (width, height))
+    shown = [(view, name, layer, overlay) for view in cuts for name, layer in channels]
+    if len(shown) == 1 and overlay.guide is not None:  # labels hide much of a single picture: show it without them too
+        shown.insert(0, (*shown[0][:3], Overlay()))
+    columns, scale = _arrange([view.extent(grid) for view, *_ in shown], (width, height))
+    most = BYTES // len(shown)
     panels = [
         (
-            panel(layer, grid, view, overlay, Look(window_of(layer, name), scale, unit=unit_of(grid))),
+            panel(layer, grid, view, drawn, Look(window_of(layer, name), scale, unit=unit_of(grid), most=most)),
             _caption(grid, view, name if len(channels) > 1 else ""),
         )
-        for view, name, layer in shown
+        for view, name, layer, drawn in shown
     ]
     return gallery(*([panels[i] for i in column] for column in columns))
 
@@ -265,9 +273,7 @@ def _arrange(extents: Sequence[tuple[float, float]], room: tuple[float, float]) 
     if len(extents) != 3:
         return [[i] for i in range(len(extents))], row
     (w0, h0), *others = extents
-    stack = min(
-        (width - 8) / (w0 + max(w for w, _ in others)), height / h0, (height - 30) / sum(h for _, h in others)
-    )
+    stack = min((width - 8) / (w0 + max(w for w, _ in others)), height / h0, (height - 30) / sum(h for _, h in others))
     return ([[0], [1, 2]], stack) if stack > row else ([[0], [1], [2]], row)
 
 
@@ -294,7 +300,9 @@ def thumbnail(image: Image, overlay: Overlay, *, height: float = 150.0) -> Html:
     axis = slice_axis(grid)
     view = view_of(grid, axis, fullest_slice(overlay.guide, grid, axis))
     name, layer = _layers(image)[0]
-    look = Look(window_of(layer, name), min(height / view.extent(grid)[1], 1.6 * height / view.extent(grid)[0]), letters=False)
+    look = Look(
+        window_of(layer, name), min(height / view.extent(grid)[1], 1.6 * height / view.extent(grid)[0]), letters=False
+    )
     return panel(layer, grid, view, overlay, look)
 
 

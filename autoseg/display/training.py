@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from autoseg.data.labels import Labels
 from autoseg.display import render
 from autoseg.display.charts import Line, curves
-from autoseg.display.colours import ACCENT, INK, colour_of, bar, colour_of_region, swatch
+from autoseg.display.colours import ACCENT, INK, bar, colour_of, colour_of_region, swatch
 from autoseg.display.decisions import decision_table, kinds_in_words
 from autoseg.display.html import Html, beside, card, facts, fold, join, section, table, tag, text
 from autoseg.display.plan import configuration_details
 from autoseg.display.words import count, duration, number, score, share, times, value_of
-from autoseg.data.labels import Labels
 from autoseg.training.blueprint import Blueprint
 from autoseg.training.history import EpochRecord, History
 from autoseg.training.loop import Training
@@ -24,6 +24,7 @@ STEPS = {"patches": "cutting patches", "forward": "network, forwards", "backward
 
 @render.register
 def show_history(history: History) -> str:
+    """The curves of a training, and how to read them."""
     last = history.epochs[-1] if history.epochs else None
     note = f"{duration(last.seconds)} of training" if last else None
     return card("History", count(len(history), "epoch"), *history_parts(history, None), note=note)
@@ -45,7 +46,7 @@ def history_parts(history: History, labels: Labels | None) -> list[Html]:
         facts(essence),
         charts(history, _colours(history, labels)),
         reading_aid(history),
-        fold("Epochs", epoch_table(history), hint=str(len(history))),
+        fold("Epochs", epoch_table(history), hint=str(len(history)), long=True),
     ]
 
 
@@ -61,7 +62,10 @@ def charts(history: History, colours: Sequence[str]) -> Html:
     size = (320.0, 170.0)
     loss = curves(
         x,
-        [Line([e.training_loss for e in history.epochs], ACCENT), Line([e.validation_loss for e in history.epochs], INK)],
+        [
+            Line([e.training_loss for e in history.epochs], ACCENT),
+            Line([e.validation_loss for e in history.epochs], INK),
+        ],
         size=size,
     )
     each = [
@@ -77,12 +81,16 @@ def charts(history: History, colours: Sequence[str]) -> Html:
             section("Loss", loss, _keys([(swatch(ACCENT), "training"), (swatch(INK), "validation patches")])),
             section("Pseudo Dice", dice, _keys(keys[:12]), hint="on validation patches"),
         ),
-        beside(section("Learning rate", rate, hint="over epochs"), section("Where the time went", timings(history.epochs))),
+        beside(
+            section("Learning rate", rate, hint="over epochs"), section("Where the time went", timings(history.epochs))
+        ),
     )
 
 
 def _keys(pairs: Sequence[tuple[Html, str]]) -> Html:
-    return tag("p", join(*(tag("span", s, " ", name, class_="as-key") for s, name in pairs), by=" "), class_="as-legend")
+    return tag(
+        "p", join(*(tag("span", s, " ", name, class_="as-key") for s, name in pairs), by=" "), class_="as-legend"
+    )
 
 
 def reading_aid(history: History) -> Html:
@@ -104,7 +112,9 @@ def timings(epochs: Sequence[EpochRecord]) -> Html:
         for name, seconds in epoch.timings.items():
             total[name] = total.get(name, 0.0) + seconds
     whole = sum(total.values()) or 1.0
-    rows = [(STEPS.get(name, name), duration(s), bar(s / whole, share(s / whole), width=80)) for name, s in total.items()]
+    rows = [
+        (STEPS.get(name, name), duration(s), bar(s / whole, share(s / whole), width=80)) for name, s in total.items()
+    ]
     return table(("part", "time", "share"), rows, numbers=(1,))
 
 
@@ -113,8 +123,14 @@ def epoch_table(history: History) -> Html:
     step = -(-len(history) // ROWS)
     shown = history.epochs[::-1][::step]
     rows = [
-        (e.number, duration(e.seconds), number(e.training_loss), number(e.validation_loss), number(e.learning_rate),
-         score(e.mean_pseudo_dice))
+        (
+            e.number,
+            duration(e.seconds),
+            number(e.training_loss),
+            number(e.validation_loss),
+            number(e.learning_rate),
+            score(e.mean_pseudo_dice),
+        )
         for e in shown
     ]
     head = ("epoch", "time", "loss", "validation loss", "learning rate", "pseudo Dice")
@@ -124,6 +140,7 @@ def epoch_table(history: History) -> Html:
 
 @render.register
 def show_training(training: Training) -> str:
+    """How far the training is, its curves, and the blueprint it follows."""
     configuration = training.configuration
     state = "finished" if training.finished else f"{100 * training.progress:.0f}% done"
     return card(
@@ -145,6 +162,7 @@ def _goal(blueprint: Blueprint) -> str:
 
 @render.register
 def show_model(model: TrainedModel) -> str:
+    """What the model predicts, how it was trained, and with which configuration and blueprint."""
     configuration = model.configuration
     weights = sum(w.numel() for w in model.weights.values())
     network = network_spec(configuration, model.blueprint)
@@ -166,6 +184,7 @@ def show_model(model: TrainedModel) -> str:
 
 @render.register
 def show_blueprint(blueprint: Blueprint) -> str:
+    """Every fixed parameter with its reason."""
     essence = {
         "length": _goal(blueprint).removeprefix("of "),
         "optimizer": blueprint.optimizer,

@@ -11,7 +11,8 @@ from typing import Any
 MINUS = "−"
 LONGEST = 300  # characters of one value; more is cut
 MANY = 16  # values of a sequence, such as a histogram, beyond which only their number is told
-GEOMETRIC = ("size", "shape", "spacing", "divisor")  # values of these names are lengths along the axes
+GEOMETRIC = ("size", "shape", "divisor")  # decisions of these names are voxels along the axes
+MILLIMETRES = ("spacing", "lowres")
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -41,12 +42,12 @@ def score(value: float) -> str:
 
 
 def times(values: Sequence[float], unit: str = "") -> str:
-    """Lengths along the axes.
+    """Lengths along the axes, with spaces that do not break.
 
-    >>> times((40, 56, 40)), times((8, 1.3672, 1.3672), "mm")
-    ('40 × 56 × 40', '8 × 1.37 × 1.37 mm')
+    >>> print(times((40, 56, 40)), times((8, 1.3672, 1.3672), "mm"), sep="; ")
+    40 × 56 × 40; 8 × 1.37 × 1.37 mm
     """
-    return " × ".join(number(v) for v in values) + (f" {unit}" if unit else "")
+    return "\u00a0×\u00a0".join(number(v) for v in values) + (f" {unit}" if unit else "")
 
 
 def count(amount: int, noun: str, plural: str = "") -> str:
@@ -79,13 +80,9 @@ def size(byte_count: float) -> str:
     >>> size(2_300_000)
     '2.3 MB'
     """
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if byte_count < 1000:
-            break
-        byte_count /= 1000
-    else:
-        unit = "TB"
-    return f"{number(byte_count, 2)} {unit}"
+    units = ("bytes", "kB", "MB", "GB", "TB")
+    step = min(int(math.log10(max(byte_count, 1)) / 3), len(units) - 1)
+    return f"{number(byte_count / 1000**step, 2)} {units[step]}"
 
 
 def share(part: float) -> str:
@@ -103,8 +100,8 @@ def share(part: float) -> str:
 def value_of(value: Any, name: str = "") -> str:
     """A decision's value as a person would write it; `name` tells whether numbers are lengths along axes.
 
-    >>> value_of((40, 56, 40), "patch_size"), value_of((0, 1, 2), "axis_order"), value_of(None)
-    ('40 × 56 × 40', '0, 1, 2', 'none')
+    >>> print(value_of((40, 56, 40), "patch_size"), value_of((0, 1, 2), "axis_order"), value_of(None), sep="; ")
+    40 × 56 × 40; 0, 1, 2; none
     >>> value_of(((1, 1), (2, 2), (2, 2)), "strides")
     '1×1, 2×2 (2 times)'
     """
@@ -129,6 +126,8 @@ def _sequence(values: Sequence[Any], name: str) -> str:
     if len(values) > MANY:
         return f"{len(values)} values"
     if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
+        if name.endswith(MILLIMETRES):
+            return times(values, "mm")
         return times(values) if name.endswith(GEOMETRIC) else ", ".join(number(v, 4) for v in values)
     if all(isinstance(v, list | tuple) for v in values):  # strides and kernels: one tuple a stage
         runs = [(key, len(list(run))) for key, run in groupby("×".join(value_of(w) for w in v) for v in values)]
