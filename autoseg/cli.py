@@ -1,0 +1,243 @@
+"""The verbs for machines without a notebook: each line of the command line is a line of Python.
+
+Results are kept in the folder given with ``--out`` and every verb goes on from what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import autoseg
+from autoseg.core.errors import AutosegError, EvaluationError
+
+if TYPE_CHECKING:
+    from autoseg.data.dataset import Case
+    from autoseg.planning.configuration import Configuration
+    from autoseg.planning.plan import Plan
+    from autoseg.preprocessing.store import PreprocessedDataset
+    from autoseg.training.blueprint import Blueprint
+    from autoseg.training.model import TrainedModel
+
+STOPPED = "Stopped. What was finished is kept: the same command goes on from there."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb. Returns 0, 1 after an error that is explained, or 130 after Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return run(options)
+    except AutosegError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\n{STOPPED}\n")
+        return 130
+
+
+def say(text: str) -> None:
+    """Show a text at once, with an empty line after it."""
+    sys.stdout.write(f"{text}\n\n")
+    sys.stdout.flush()
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from autoseg.demo import run_demo
+
+    dataset = autoseg.open_dataset(options.data) if options.data else autoseg.sample_dataset()
+    run_demo(dataset, options.out, minutes=options.minutes, say=say)
+    say(f"Everything is in {options.out}. Open {Path(options.out) / 'report.html'} in a browser.")
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    dataset = autoseg.open_dataset(options.data)
+    findings = autoseg.check(dataset)
+    say(repr(dataset))
+    say("\n".join(map(repr, findings)) or f"All {len(dataset)} training cases can be used.")
+    return int(any(finding.severity == "error" for finding in findings))
+
+
+def _fingerprint(options: argparse.Namespace) -> int:
+    dataset = autoseg.open_dataset(options.data)
+    say(repr(autoseg.extract_fingerprint(dataset, folder=options.out)))
+    return 0
+
+
+def _plan(options: argparse.Namespace) -> int:
+    plan = _make_plan(options)
+    say(repr(plan))
+    for decision in plan.trace if options.why is None else plan.trace.named(options.why):
+        say(repr(decision))
+    return 0
+
+
+def _preprocess(options: argparse.Namespace) -> int:
+    say(repr(_prepare(options)))
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    training = autoseg.train(_prepare(options), fold=options.fold, blueprint=_blueprint(options))
+    if not training.finished:
+        raise KeyboardInterrupt
+    say(repr(training))
+    say(f"The model is in {training.folder}.")
+    return 0
+
+
+def _predict(options: argparse.Namespace) -> int:
+    models = [autoseg.TrainedModel.load(folder) for folder in options.model]
+    say(repr(autoseg.predict(models, _cases(options, models[0]), folder=options.out)))
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from autoseg.data.images import read_label_map, suffix_of
+
+    dataset = autoseg.open_dataset(options.data)
+    cases = {case.name: case for case in dataset}
+    files = {p.name.removesuffix(suffix_of(p)): p for p in sorted(Path(options.predictions).glob("*"))}
+    predictions = [
+        autoseg.Prediction(case=cases[name], label_map=read_label_map(path, dataset.labels))
+        for name, path in files.items()
+        if name in cases and path.suffix not in (".json", ".npz")
+    ]
+    if not predictions:
+        raise EvaluationError(
+            f"{options.predictions} holds no file named after a training case of {dataset.name!r}, "
+            f"such as {dataset.training[0].name}.nii.gz."
+        )
+    evaluation = autoseg.evaluate(predictions, dataset)
+    say(repr(evaluation))
+    if options.csv:
+        say(f"Scores of every case: {evaluation.to_csv(options.csv)}")
+    return 0
+
+
+def _make_plan(options: argparse.Namespace) -> Plan:
+    """The plan given with --plan, or the one that fingerprint and budget lead to; kept in the folder."""
+    if options.plan:
+        return autoseg.Plan.load(options.plan)
+    fingerprint = autoseg.extract_fingerprint(autoseg.open_dataset(options.data), folder=options.out)
+    plan = autoseg.make_plan(fingerprint, autoseg.Budget(memory_gb=options.memory, preset=options.preset))
+    plan.save(Path(options.out) / "plan.json")
+    return plan
+
+
+def _prepare(options: argparse.Namespace) -> PreprocessedDataset:
+    return autoseg.preprocess(autoseg.open_dataset(options.data), _configuration(options), folder=options.out)
+
+
+def _configuration(options: argparse.Namespace) -> Configuration:
+    from autoseg.demo import best_start
+
+    plan = _make_plan(options)
+    return plan[options.configuration] if options.configuration else best_start(plan)
+
+
+def _blueprint(options: argparse.Namespace) -> Blueprint:
+    """The published recipe where epochs are given, else the quick one."""
+    if options.epochs is not None:
+        return autoseg.Blueprint.nnunet(epochs=options.epochs)
+    return autoseg.Blueprint.quick(minutes=options.minutes)
+
+
+def _cases(options: argparse.Namespace, model: TrainedModel) -> Sequence[Case]:
+    """Test cases of a dataset, the validation cases of a fold, or single files with one channel."""
+    paths = [Path(path) for path in options.images]
+    if len(paths) == 1 and paths[0].is_dir():
+        dataset = autoseg.open_dataset(paths[0])
+        return dataset.test if options.fold is None else dataset.fold(options.fold).validation
+    return [_single(path, model) for path in paths]
+
+
+def _single(path: Path, model: TrainedModel) -> Case:
+    from autoseg.data.images import suffix_of
+
+    return autoseg.Case(
+        name=path.name.removesuffix(suffix_of(path)),
+        image_paths=(path,),
+        label_path=None,
+        channels=model.configuration.channels,
+        labels=model.labels,
+    )
+
+
+def _fold(text: str) -> int | str:
+    return text if text == "all" else int(text)
+
+
+Option = tuple[str, dict[str, Any]]
+DATA: Option = ("data", {"metavar": "DATASET", "help": "folder with dataset.json"})
+OUT: Option = ("--out", {"metavar": "FOLDER", "default": "autoseg_work", "help": "keeps the results (%(default)s)"})
+PLAN: tuple[Option, ...] = (
+    ("--memory", {"metavar": "GB", "type": float, "help": "GPU memory to plan for"}),
+    ("--preset", {"default": "default", "help": "default, resenc_m, resenc_l or resenc_xl"}),
+    ("--plan", {"metavar": "FILE", "help": "a plan.json to use instead of making one"}),
+)
+CONFIGURATION: Option = ("--configuration", {"metavar": "NAME", "help": "3d_fullres where the plan has it, else 2d"})
+FOLD: Option = ("--fold", {"type": _fold, "default": 0, "help": "0 to 4, or all (%(default)s)"})
+VERBS: dict[str, tuple[Callable[[argparse.Namespace], int], str, tuple[Option, ...]]] = {
+    "demo": (
+        _demo,
+        "the whole method, from images to a report, in a few minutes",
+        (
+            ("--data", {"metavar": "DATASET", "help": "your dataset; the one that comes with autoseg by default"}),
+            ("--minutes", {"type": float, "default": 2.0, "help": "of training (%(default)s)"}),
+            ("--out", {"metavar": "FOLDER", "default": "autoseg_demo", "help": "keeps the results (%(default)s)"}),
+        ),
+    ),
+    "check": (_check, "read every case of a dataset and say what is wrong", (DATA,)),
+    "fingerprint": (_fingerprint, "collect the facts that planning needs", (DATA, OUT)),
+    "plan": (
+        _plan,
+        "configure the method, with the reason of every value",
+        (DATA, OUT, *PLAN, ("--why", {"metavar": "NAME", "help": "only decisions of this name, such as patch_size"})),
+    ),
+    "preprocess": (_preprocess, "bring every case to the plan's grid", (DATA, OUT, *PLAN, CONFIGURATION)),
+    "train": (
+        _train,
+        "train one fold",
+        (
+            *(DATA, OUT, *PLAN, CONFIGURATION, FOLD),
+            ("--minutes", {"type": float, "default": 5.0, "help": "the quick recipe, for so long (%(default)s)"}),
+            ("--epochs", {"type": int, "help": "nnU-Net's published recipe, for so many epochs (it uses 1000)"}),
+        ),
+    ),
+    "predict": (
+        _predict,
+        "segment images with one model, or with the mean of several",
+        (
+            ("images", {"nargs": "+", "help": "image files with one channel, or a dataset: its test cases"}),
+            ("--model", {"nargs": "+", "required": True, "metavar": "RUN", "help": "such as work/runs/2d/fold_0"}),
+            ("--fold", {"type": int, "help": "of a dataset: the validation cases of this fold instead"}),
+            ("--out", {"metavar": "FOLDER", "required": True, "help": "for the label maps"}),
+        ),
+    ),
+    "evaluate": (
+        _evaluate,
+        "compare label maps with those of a dataset",
+        (
+            ("predictions", {"metavar": "FOLDER", "help": "label maps named after the cases"}),
+            DATA,
+            ("--csv", {"metavar": "FILE", "help": "write the scores of every case"}),
+        ),
+    ),
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="autoseg", description=(autoseg.__doc__ or "").partition("\n")[0])
+    parser.add_argument("--version", action="version", version=f"autoseg {autoseg.__version__}")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    for name, (run, purpose, options) in VERBS.items():
+        verb = verbs.add_parser(name, help=purpose, description=purpose)
+        verb.set_defaults(run=run)
+        for flag, settings in options:
+            verb.add_argument(flag, **settings)
+    return parser
