@@ -13,7 +13,7 @@ from skimage.transform import resize
 
 from autoseg.core.errors import PreprocessingError
 from autoseg.planning.configuration import Resampling
-from autoseg.preprocessing import resampling
+from autoseg.preprocessing import label_resampling, resampling
 from autoseg.preprocessing.label_resampling import resample_labels
 from autoseg.preprocessing.resampling import (
     argmax_resampled,
@@ -202,6 +202,14 @@ def test_labels_are_resized_as_the_rule_says(old, new, count, order, seed):
     theirs = naive_labels(label, new, order) if order else by_skimage([label], new, 0)[0]
     assert np.array_equal(ours, theirs)
     assert ours.dtype == np.int16
+
+
+@pytest.mark.parametrize("shape", [(14, 11, 9), (6, 7, 30), (10, 13, 8)])
+def test_labels_settled_slab_by_slab_are_the_same(monkeypatch, shape):
+    label = blobs((10, 9, 12), 5, 1)
+    monkeypatch.setattr(label_resampling, "SLAB", 3 * shape[1] * shape[2])
+    monkeypatch.setattr(label_resampling, "MIXED_AT_ONCE", 7)
+    assert np.array_equal(resample_labels(label, shape, **EVEN), naive_labels(label, shape, 1))
 
 
 @settings(max_examples=20, deadline=None)

@@ -6,9 +6,9 @@ Source: nnU-Net 2.8 with batchgenerators 0.25.5, ``resize_segmentation``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from autoseg.preprocessing.resampling import (
 )
 
 MIXED_AT_ONCE = 1 << 15  # voxels between labels decided together: their corners then stay in the processor's cache
+SLAB = 1 << 21  # new voxels looked at together, for the same reason
 CERTAIN = 0.500001  # a label with more than half of the weight has won; the rest is far above rounding
 
 
@@ -43,17 +44,16 @@ def resample_labels(
     check_axes(array.shape, shape)
     if array.shape == tuple(shape):
         return array
-    order: int = settings.label_order
     axis = coarse_axis(spacing_from, spacing_to, settings)
     if axis is None:
-        return np.asarray(_resize_labels(array[None], shape, order)[0])
+        return _resize_labels(array, shape, settings.label_order)
     plane = tuple(n for a, n in enumerate(shape) if a != axis)
-    slices = _resize_labels(np.moveaxis(array, axis, 0), plane, order)
-    return np.asarray(np.moveaxis(_labelsalong(slices, shape[axis], settings.coarse_axis_order), 0, axis))
+    slices = np.stack([_resize_labels(s, plane, settings.label_order) for s in np.moveaxis(array, axis, 0)])
+    return np.moveaxis(_resize_coarse(slices, shape[axis], settings.coarse_axis_order), 0, axis)
 
 
-def _labelsalong(slices: LabelArray, new: int, order: int) -> LabelArray:
-    """The coarse axis, first of `slices`; above order 0 the highest label that covers more than half wins."""
+def _resize_coarse(slices: LabelArray, new: int, order: int) -> LabelArray:
+    """The first axis on its own; above order 0 the highest label that covers more than half wins, as in nnU-Net."""
     if order == 0 or len(slices) == new:
         return np.asarray(resize_first_axis(slices, new, 0))
     result = np.zeros((new, *slices.shape[1:]), slices.dtype)
@@ -62,82 +62,92 @@ def _labelsalong(slices: LabelArray, new: int, order: int) -> LabelArray:
     return result
 
 
-def _resize_labels(stack: LabelArray, shape: Shape, order: int) -> LabelArray:
-    """Each entry of a stack (n, *space) resized on its own."""
-    nearest = np.ascontiguousarray(pick_nearest(stack, shape))
-    if order == 0 or stack.shape == nearest.shape:
+def _resize_labels(array: LabelArray, shape: Shape, order: int) -> LabelArray:
+    nearest = np.ascontiguousarray(pick_nearest(array[None], shape)[0])
+    if order == 0 or array.shape == nearest.shape:
         return nearest
-    return _linear_labels(stack, nearest) if order == 1 else _spline_labels(stack, nearest, order)
+    return _linear_labels(array, shape) if order == 1 else _spline_labels(array, nearest, order)
 
 
-def _spline_labels(stack: LabelArray, nearest: LabelArray, order: int) -> LabelArray:
+def _spline_labels(array: LabelArray, nearest: LabelArray, order: int) -> LabelArray:
     best = np.full(nearest.shape, -np.inf)
     result = np.zeros_like(nearest)
-    matrices = axis_matrices(stack.shape[1:], nearest.shape[1:], [order] * (stack.ndim - 1))
-    for label in np.unique(stack):
-        score = np.clip(multiply_axes((stack == label).astype(np.float64), matrices), 0, 1)
+    matrices = axis_matrices(array.shape, nearest.shape, [order] * array.ndim)
+    for label in np.unique(array):
+        score = np.clip(multiply_axes((array == label).astype(np.float64)[None], matrices)[0], 0, 1)
         wins = (score > best) | ((score == best) & (nearest == label) & (score > 0))
         result[wins] = label
         np.maximum(best, score, out=best)
     return result
 
 
-def _linear_labels(stack: LabelArray, nearest: LabelArray) -> LabelArray:
+def _linear_labels(array: LabelArray, shape: Shape) -> LabelArray:
     """Order 1: the nearest label, but where the voxels around a new voxel disagree they are weighed."""
-    axes = [a for a in range(1, stack.ndim) if stack.shape[a] != nearest.shape[a] and stack.shape[a] > 1]
-    neighbours = {a: _neighbours(stack.shape[a], nearest.shape[a]) for a in axes}
-    stack, result = np.ascontiguousarray(stack), nearest.copy()
-    mixed = np.flatnonzero(_mixed(stack, nearest.shape, neighbours))
-    for start in range(0, len(mixed), MIXED_AT_ONCE):
-        chosen = mixed[start : start + MIXED_AT_ONCE]
-        labels, weights = _corners(stack, np.unravel_index(chosen, nearest.shape), neighbours)
-        result.reshape(-1)[chosen] = _heaviest(labels, weights, nearest.reshape(-1)[chosen])
-    return result
+    shrunk = tuple(1 if old == 1 else new for old, new in zip(array.shape, shape, strict=True))
+    result = np.ascontiguousarray(pick_nearest(array[None], shrunk)[0])
+    pairs = [None if old == new else _neighbours(old, new) for old, new in zip(array.shape, shrunk, strict=True)]
+    thickness = max(1, SLAB // int(np.prod(shrunk[1:])))
+    for start in range(0, shrunk[0], thickness):
+        rows = slice(start, min(start + thickness, shrunk[0]))
+        columns, first = rows, pairs[0]
+        if first is not None:
+            columns = slice(int(first.lower[rows][0]), int(first.lower[rows][-1]) + 2)
+            first = Neighbours(first.lower[rows] - columns.start, tuple(w[rows] for w in first.weights))
+        _settle(np.ascontiguousarray(array[columns]), result[rows], [first, *pairs[1:]])
+    return np.broadcast_to(result, shape).copy() if shrunk != tuple(shape) else result
+
+
+class Neighbours(NamedTuple):
+    """For each new voxel of an axis the lower of the two old voxels around it, and the weights of both."""
+
+    lower: np.ndarray
+    weights: tuple[np.ndarray, ...]
 
 
 @lru_cache(maxsize=128)
-def _neighbours(old: int, new: int) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    """For each new voxel of an axis the lower of its two neighbours, and the weights of both, exactly scipy's."""
-    matrix = axis_matrix(old, new, 1)
+def _neighbours(old: int, new: int) -> Neighbours:
+    matrix = axis_matrix(old, new, 1)  # exactly scipy's weights
     lower = np.minimum((matrix != 0).argmax(axis=1), old - 2)
     rows = np.arange(new)
-    return lower, (matrix[rows, lower], matrix[rows, lower + 1])
+    return Neighbours(lower, (matrix[rows, lower], matrix[rows, lower + 1]))
 
 
-Neighbours: TypeAlias = Mapping[int, tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]]
+def _settle(array: LabelArray, nearest: LabelArray, pairs: Sequence[Neighbours | None]) -> None:
+    """Write the winning labels into `nearest` where the voxels around hold several."""
+    mixed, result = np.flatnonzero(_mixed(array, pairs)), nearest.reshape(-1)
+    for start in range(0, len(mixed), MIXED_AT_ONCE):
+        chosen = mixed[start : start + MIXED_AT_ONCE]
+        labels, weights = _corners(array, np.unravel_index(chosen, nearest.shape), pairs)
+        result[chosen] = _heaviest(labels, weights, result[chosen])
 
 
-def _mixed(stack: LabelArray, shape: Shape, neighbours: Neighbours) -> np.ndarray:
+def _mixed(array: LabelArray, pairs: Sequence[Neighbours | None]) -> np.ndarray:
     """Whether the voxels around each new voxel hold more than one label."""
-    low = high = stack
-    for axis in neighbours:
-        before, after = ((slice(None),) * axis + (s,) for s in (slice(None, -1), slice(1, None)))
-        low, high = np.minimum(low[before], low[after]), np.maximum(high[before], high[after])
+    low = high = array
+    for axis, pair in enumerate(pairs):
+        if pair is not None:
+            before, after = ((slice(None),) * axis + (s,) for s in (slice(None, -1), slice(1, None)))
+            low, high = np.minimum(low[before], low[after]), np.maximum(high[before], high[after])
     mixed = low != high
-    for axis, (lower, _) in neighbours.items():
-        mixed = np.take(mixed, lower, axis=axis)
-    for axis, new in enumerate(shape):
-        if mixed.shape[axis] != new:  # a single voxel, stretched
-            mixed = np.repeat(mixed, new, axis=axis)
+    for axis, pair in reversed(list(enumerate(pairs))):
+        if pair is not None:
+            mixed = np.take(mixed, pair.lower, axis=axis)
     return np.asarray(mixed)
 
 
 def _corners(
-    stack: LabelArray, where: tuple[np.ndarray, ...], neighbours: Neighbours
+    array: LabelArray, where: tuple[np.ndarray, ...], pairs: Sequence[Neighbours | None]
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Label and weight of each of the voxels around some new voxels, the last axis running fastest as in scipy."""
-    strides = [stride // stack.itemsize for stride in stack.strides]
+    strides = [stride // array.itemsize for stride in array.strides]
     first = np.zeros(len(where[0]), np.intp)
     corners: list[tuple[int, Any]] = [(0, 1.0)]
-    for axis, at in enumerate(where):
-        if axis in neighbours:
-            lower, weights = neighbours[axis]
-            first += np.take(lower * strides[axis], at)
-            parts = [np.take(w, at) for w in weights]
-            corners = [(s + end * strides[axis], w * parts[end]) for s, w in corners for end in (0, 1)]
-        elif stack.shape[axis] > 1:
-            first += at * strides[axis]
-    flat = stack.reshape(-1)
+    for at, stride, pair in zip(where, strides, pairs, strict=True):
+        first += at * stride if pair is None else np.take(pair.lower * stride, at)
+        if pair is not None:
+            parts = [np.take(w, at) for w in pair.weights]
+            corners = [(step + end * stride, w * parts[end]) for step, w in corners for end in (0, 1)]
+    flat = array.reshape(-1)
     return [np.take(flat, first + step) for step, _ in corners], [w for _, w in corners]
 
 
