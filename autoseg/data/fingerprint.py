@@ -129,7 +129,8 @@ class Fingerprint(Shown):
 
 def nonzero_mask(array: ImageArray) -> Mask:
     """Voxels that are not zero in some channel, holes filled: nnU-Net's idea of where the patient is."""
-    return np.asarray(ndimage.binary_fill_holes((array != 0).any(axis=0)))
+    mask = np.asarray((array != 0).any(axis=0))
+    return mask if mask.all() else np.asarray(ndimage.binary_fill_holes(mask))
 
 
 def bounding_box(mask: Mask) -> Box:
@@ -213,7 +214,7 @@ def _kept(path: Path, key: str) -> Fingerprint | None:
 def _look_at(case: Case, room: int) -> tuple[CaseFacts, list[_Foreground]]:
     image, label_map = load_pair(case)
     grid = image.grid.as_3d()
-    box = bounding_box(nonzero_mask(image.array.reshape(-1, *grid.shape)))
+    box = bounding_box((image.array.reshape(-1, *grid.shape) != 0).any(axis=0))  # holes do not change the box
     values, counts = np.unique(label_map.array, return_counts=True)
     foreground = _foreground(image, label_map, box, room)
     facts = CaseFacts(
