@@ -6,7 +6,7 @@ a microscope's stack) is shown as it is stored, without letters.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from autoseg.display.colours import colour_of
 from autoseg.display.figures import picture
 from autoseg.display.html import Html, gallery
 
+Places = tuple[np.ndarray, np.ndarray]  # where columns and rows lie, in mm
 OPPOSITE = dict(zip("SIAPLR", "ISPARL", strict=True))
 SHARP = 1.5  # device pixels a page pixel: three views of a volume stay below 150 kB
 WIDTH, HEIGHT = 660.0, 300.0  # page pixels that one row of views may take
@@ -166,19 +167,36 @@ def panel(channel: np.ndarray, grid: Grid, view: View, overlay: Overlay, look: L
 
 def _draw_overlay(axes: Any, view: View, overlay: Overlay, millimetres: tuple[float, float]) -> None:
     """Fill and outline each label; edges run half-way between voxels of different labels."""
-    lines = overlay.guide
-    for labels, alpha in ((overlay.filled, overlay.opacity), (lines, None)):
-        flat = None if labels is None else view.lay(labels)
-        if flat is None or not flat.any():
-            continue
-        padded = np.pad(flat, 1)
-        rows, columns = ((np.arange(n + 2) - 0.5) * mm / n for n, mm in zip(flat.shape, millimetres[::-1], strict=True))
-        for value in np.unique(flat[flat > 0]).tolist():
-            mask, colour = (padded == value).astype(np.float32), colour_of(value, overlay.ignore)
-            if alpha is not None:
-                axes.contourf(columns, rows, mask, levels=[0.5, 2], colors=[colour], alpha=alpha)
-            else:
-                axes.contour(columns, rows, mask, levels=[0.5], colors=[colour], linewidths=1.0)
+    if overlay.filled is not None:
+        for value, mask, places in _masks(view.lay(overlay.filled), millimetres):
+            fill = {"facecolors": colour_of(value, overlay.ignore), "alpha": overlay.opacity, "linewidths": 0}
+            axes.add_collection(_contours(mask, places, filled=True, **fill), autolim=False)
+    if overlay.guide is not None:
+        for value, mask, places in _masks(view.lay(overlay.guide), millimetres):
+            line = {"edgecolors": colour_of(value, overlay.ignore), "facecolors": "none", "linewidths": 1.0}
+            axes.add_collection(_contours(mask, places, filled=False, **line), autolim=False)
+
+
+def _masks(labels: np.ndarray, millimetres: tuple[float, float]) -> Iterator[tuple[int, np.ndarray, Places]]:
+    """Each label of a slice as a mask with an empty rim, and where its columns and rows lie."""
+    padded = np.pad(labels, 1)
+    rows, columns = ((np.arange(n + 2) - 0.5) * mm / n for n, mm in zip(labels.shape, millimetres[::-1], strict=True))
+    for value in np.unique(labels[labels > 0]).tolist():
+        yield value, padded == value, (columns, rows)
+
+
+def _contours(mask: np.ndarray, places: Places, *, filled: bool, **style: Any) -> Any:
+    """The outline of a mask as one collection; matplotlib's own contours take 10 ms a label, these 1.6."""
+    from contourpy import FillType, LineType, contour_generator
+    from matplotlib.collections import PathCollection
+    from matplotlib.path import Path
+
+    generator = contour_generator(
+        *places, mask.astype(np.float32), line_type=LineType.SeparateCode, fill_type=FillType.OuterCode
+    )
+    outlines: Any = generator.filled(0.5, 2.0) if filled else generator.lines(0.5)
+    points, codes = outlines
+    return PathCollection([Path(p, c) for p, c in zip(points, codes, strict=True)], **style)
 
 
 def _annotate(axes: Any, view: View, size: tuple[int, int], look: Look) -> None:
@@ -255,7 +273,7 @@ def views(image: Image, overlay: Overlay, *, width: float = WIDTH, height: float
     panels = [
         (
             panel(layer, grid, view, drawn, Look(window_of(layer, name), scale, unit=unit_of(grid), most=most)),
-            _caption(grid, view, name if len(channels) > 1 else ""),
+            _caption(grid, view, name if len(channels) > 1 else "", drawn),
         )
         for view, name, layer, drawn in shown
     ]
@@ -289,9 +307,11 @@ def _layers(image: Image) -> list[tuple[str, np.ndarray]]:
     return list(zip(image.channels, image.array, strict=True))
 
 
-def _caption(grid: Grid, view: View, channel: str) -> str:
-    where = f"{view.name} {view.index + 1} of {grid.shape[view.axis]}" if grid.dimensions == 3 else ""
-    return " · ".join(filter(None, (channel, where))) or "as stored"
+def _caption(grid: Grid, view: View, channel: str, drawn: Overlay) -> str:
+    """The channel where there are several, and which slice; of a flat image, what is seen."""
+    if not view.solid:
+        return channel or ("image" if drawn.guide is None else "with labels")
+    return " · ".join(filter(None, (channel, f"{view.name} {view.index + 1} of {grid.shape[view.axis]}")))
 
 
 def thumbnail(image: Image, overlay: Overlay, *, height: float = 150.0) -> Html:
