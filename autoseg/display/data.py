@@ -248,7 +248,7 @@ def show_findings(findings: tuple[Finding, ...]) -> str:
     if not findings:
         return card("Check", "nothing found", text("Every case can be read, and image and label map fit together."))
     worst_first = sorted(findings, key=lambda f: ("error", "warning", "note").index(f.severity))
-    tally = Counter(f.severity for f in findings)
+    tally = Counter(f.severity for f in worst_first)
     rows = [(chip(f.severity), join(tag("b", _concerned(f)), tag("br"), f.message)) for f in worst_first[:ROWS]]
     note = f"the first {ROWS} of {len(findings)}" if len(findings) > ROWS else None
     return card("Check", ", ".join(count(n, s) for s, n in tally.items()), table(("", ""), rows), note=note)

@@ -203,7 +203,7 @@ def _annotate(axes: Any, view: View, size: tuple[int, int], look: Look) -> None:
     """Orientation letters at the edges, and a scale bar."""
     from matplotlib.patheffects import withStroke
 
-    halo = [withStroke(linewidth=2.2, foreground="#000000b0")]
+    halo = [withStroke(linewidth=2.2, foreground="#000000d8")]
     style = {"color": "#f2f2f2", "fontsize": 7.5, "transform": axes.transAxes, "path_effects": halo}
     width, height = size
     if view.letters and min(size) >= 70:
@@ -221,9 +221,9 @@ def _annotate(axes: Any, view: View, size: tuple[int, int], look: Look) -> None:
         [6 / width, (6 + pixels) / width],
         [7 / height] * 2,
         color="#f2f2f2",
-        linewidth=1.6,
+        linewidth=2.0,
         transform=axes.transAxes,
-        path_effects=[withStroke(linewidth=2.8, foreground="#000000b0")],
+        path_effects=[withStroke(linewidth=4.0, foreground="#000000d8")],
         solid_capstyle="butt",
     )
     axes.text(6 / width, 11 / height, f"{length:g} {look.unit}", ha="left", va="bottom", **style)
