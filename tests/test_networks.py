@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from autoseg.core.errors import PlanError
-from autoseg.networks.blocks import InstanceNorm, ResidualBlock
+from autoseg.networks.blocks import InstanceNorm, ResidualBlock, VolumeConv
 from autoseg.networks.unet import build_unet
 from autoseg.planning.configuration import NetworkSpec
 
@@ -113,3 +115,36 @@ def test_a_spec_with_uneven_settings_is_refused():
             encoder_blocks=(2, 2),
             decoder_blocks=(2,),
         )
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.sampled_from([(1, 3, 3), (3, 3, 3), (1, 1, 1)]),
+    st.sampled_from([(1, 1, 1), (1, 2, 2), (2, 2, 2), (2, 1, 1)]),
+    st.integers(1, 20),
+)
+def test_slicewise_convolution_equals_torchs(kernel, stride, depth):
+    conv = VolumeConv(2, 3, kernel, stride, tuple(k // 2 for k in kernel))
+    x = torch.randn(2, 2, depth, 6, 7).contiguous(memory_format=torch.channels_last_3d)
+    expected = F.conv3d(x, conv.weight, conv.bias, conv.stride, conv.padding)
+    torch.testing.assert_close(conv(x), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_shallow_wide_volumes_train_in_bfloat16():
+    network = build_unet(
+        NetworkSpec(
+            in_channels=1,
+            classes=2,
+            features=(16, 32),
+            kernel_sizes=((1, 3, 3), (3, 3, 3)),
+            strides=((1, 1, 1), (1, 2, 2)),
+            encoder_blocks=(2, 2),
+            decoder_blocks=(2,),
+        )
+    ).to(memory_format=torch.channels_last_3d)
+    x = torch.randn(1, 1, 10, 256, 256).contiguous(memory_format=torch.channels_last_3d)
+    for _ in range(2):  # the heap was damaged in the first step and noticed in the second
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = network(x).float().square().mean()
+        loss.backward()
+    assert torch.isfinite(loss)
