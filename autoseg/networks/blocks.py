@@ -30,15 +30,16 @@ class VolumeConv(nn.Conv3d):
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         depth = weight.shape[2]
         if input.device.type != "cpu" or (depth > 1 and input.shape[2] >= SHALLOW):
-            return super()._conv_forward(input, weight, bias)
+            whole: Tensor = super()._conv_forward(input, weight, bias)
+            return whole
         step, pad = self.stride[0], (depth - 1) // 2
         slices = (input.shape[2] - 1) // step + 1
         padded = F.pad(input, (0, 0, 0, 0, pad, pad)) if pad else input
         neighbours = [padded[:, :, i : i + step * (slices - 1) + 1 : step] for i in range(depth)]
-        planes = torch.cat(neighbours, dim=1).transpose(1, 2).flatten(0, 1)
+        planes = (torch.cat(neighbours, dim=1) if depth > 1 else neighbours[0]).transpose(1, 2).flatten(0, 1)
         flat = weight.transpose(1, 2).flatten(1, 2)
-        result = F.conv2d(planes, flat, bias, self.stride[1:], tuple(k // 2 for k in flat.shape[2:]))
-        return result.unflatten(0, (-1, slices)).transpose(1, 2)
+        result: Tensor = F.conv2d(planes, flat, bias, self.stride[1:], tuple(k // 2 for k in flat.shape[2:]))
+        return result.view(-1, slices, *result.shape[1:]).transpose(1, 2)
 
 
 CONVOLUTIONS: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: VolumeConv}
