@@ -74,12 +74,13 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Because(Generic[T]):
-    """What a rule returns: a value, why, and what it compared and tried on the way."""
+    """What a rule returns: a value, why, what it compared and tried on the way, and which of its branches it took."""
 
     value: T
     reason: str
     tried: tuple[Attempt, ...] = ()
     thresholds: tuple[Threshold, ...] = ()
+    branch: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,7 @@ class Decision(Shown):
     inputs: tuple[Input, ...] = ()
     tried: tuple[Attempt, ...] = ()
     thresholds: tuple[Threshold, ...] = ()
+    branch: str = ""
     rule: str = ""
     source: str = ""
 
@@ -255,6 +257,7 @@ class Ledger:
             inputs=tuple(i for key, given in inputs.items() for i in _inputs(key, given)),
             tried=because.tried,
             thresholds=because.thresholds,
+            branch=because.branch,
             rule=getattr(rule, "__name__", type(rule).__name__),
             source=source_of(rule),
         )

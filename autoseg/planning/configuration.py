@@ -38,6 +38,12 @@ class NetworkSpec:
         if set(lengths) != {n}:
             raise PlanError(f"a network of {n} stages needs {n} entries of each setting, found {lengths}.")
 
+    def __str__(self) -> str:
+        features = "-".join(map(str, self.features))
+        return (
+            f"{self.kind} U-Net, {self.in_channels} in, {self.classes} out, {self.stages} stages of {features} features"
+        )
+
     @property
     def dimensions(self) -> int:
         """2 or 3."""
@@ -79,6 +85,11 @@ class AugmentationSettings:
     dummy_2d: bool
     mirror_axes: Axes
     initial_patch_size: Shape
+
+    def __str__(self) -> str:
+        plane = " in the plane" if self.dummy_2d else ""
+        cut = "x".join(map(str, self.initial_patch_size))
+        return f"turned up to {self.rotation_degrees:g} degrees{plane}, cut from {cut}"
 
     def without_mirroring(self) -> AugmentationSettings:
         """The same geometry with no axis mirrored."""

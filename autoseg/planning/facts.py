@@ -28,14 +28,20 @@ class Facts:
 
     @classmethod
     def of(cls, fingerprint: Fingerprint) -> Facts:
-        """Read them from a fingerprint. Percentiles interpolate linearly, as numpy's do."""
-        fine, middle = np.percentile(fingerprint.spacings, (FINE_PERCENTILE, 50), axis=0)
+        """Read them from a fingerprint."""
+        left = np.array([case.relative_size for case in fingerprint.cases])
+        return cls.of_arrays(fingerprint.spacings, fingerprint.shapes, left, cases=fingerprint.case_count)
+
+    @classmethod
+    def of_arrays(cls, spacings: np.ndarray, shapes: np.ndarray, relative_sizes: np.ndarray, *, cases: int) -> Facts:
+        """From one row a case. Percentiles interpolate linearly, as numpy's do."""
+        fine, middle = np.percentile(spacings, (FINE_PERCENTILE, 50), axis=0)
         return cls(
-            cases=fingerprint.case_count,
+            cases=cases,
             median_spacing=_floats(middle),
             fine_spacing=_floats(fine),
-            median_shape=_floats(np.percentile(fingerprint.shapes, 50, axis=0)),
-            relative_size=fingerprint.relative_size,
+            median_shape=_floats(np.percentile(shapes, 50, axis=0)),
+            relative_size=float(np.median(relative_sizes)),
         )
 
 

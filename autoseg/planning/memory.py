@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from autoseg.core.errors import PlanError
 from autoseg.core.types import Shape, Spacing
-from autoseg.planning.budget import Budget
+from autoseg.planning.budget import Budget, Preset
 from autoseg.planning.configuration import NetworkSpec
 from autoseg.planning.topology import divisor_of, padded, strides_for
 
@@ -58,6 +59,20 @@ def stage_elements(
     return counts
 
 
+@lru_cache(maxsize=1 << 14)  # searches come by the same patches again and again
+def _elements(preset: Preset, patch_size: Shape, strides: tuple[Shape, ...]) -> int:
+    stages = len(strides)
+    counts = stage_elements(
+        patch_size,
+        strides,
+        features_for(stages, len(patch_size)),
+        encoder_blocks=preset.encoder_blocks(stages),
+        decoder_blocks=preset.decoder_blocks(stages),
+        residual=preset.network == "residual",
+    )
+    return sum(counts)
+
+
 @dataclass(frozen=True, slots=True)
 class MemoryModel:
     """What a budget can hold: counts feature maps and compares them with the reference of its preset.
@@ -72,6 +87,9 @@ class MemoryModel:
 
     budget: Budget
     labels: int
+
+    def __str__(self) -> str:
+        return f"{self.budget.gpu_memory_gb:g} GB, preset {self.budget.preset}, {self.labels} declared labels"
 
     def limit(self, dimensions: int) -> float:
         """The count for one sample that fills the budget when a batch has the preset's reference size."""
@@ -93,18 +111,9 @@ class MemoryModel:
             counted = elements / preset.reference_batch(dimensions) * batch_size
         return counted / self.limit(dimensions) * self.budget.gpu_memory_gb
 
-    def elements(self, patch_size: Shape, strides: Sequence[Shape]) -> int:
+    def elements(self, patch_size: Shape, strides: tuple[Shape, ...]) -> int:
         """Feature map values of one sample in the network that the preset builds on these strides."""
-        preset, stages = self.budget.constants, len(strides)
-        counts = stage_elements(
-            patch_size,
-            strides,
-            features_for(stages, len(patch_size)),
-            encoder_blocks=preset.encoder_blocks(stages),
-            decoder_blocks=preset.decoder_blocks(stages),
-            residual=preset.network == "residual",
-        )
-        return sum(counts) + self._head(patch_size, stages)
+        return _elements(self.budget.constants, patch_size, strides) + self._head(patch_size, len(strides))
 
     def elements_of(self, network: NetworkSpec, patch_size: Shape) -> int:
         """Feature map values of one sample in this very network."""
@@ -177,5 +186,5 @@ def _no_patch(memory: MemoryModel, seen: set[Shape]) -> str:
     return (
         f"no patch fits in {memory.budget.gpu_memory_gb:g} GB: the smallest one tried, "
         f"{'x'.join(map(str, smallest))} voxels, still needs more. Raise Budget(memory_gb=...), "
-        f"or give a patch of your own: given={{'{name}/patch_size': {(32,) * len(smallest)}}}."
+        f"or plan other images: {name} at a coarser spacing, or given={{'dimensions': (2,)}} for 2d alone."
     )

@@ -71,7 +71,7 @@ def patch_size(
     fits = Threshold(quantity="memory of the chosen patch", value=used[-1], relation="<=", limit=budget, unit="GB")
     if len(search) == 1:
         reason = f"the median image, padded to what the network divides, fits: {used[-1]:.3g} of {budget:g} GB"
-        return Because(chosen, reason, tried, (fits,))
+        return Because(chosen, reason, tried, (fits,), "the median image fits")
     larger = Threshold(
         quantity="memory of the next larger patch", value=used[-2], relation=">", limit=budget, unit="GB"
     )
@@ -79,7 +79,7 @@ def patch_size(
         f"the first of {len(search)} patches that fits in {budget:g} GB: it needs {used[-1]:.3g} GB, "
         f"{_by(search[-2].patch_size)} would need {used[-2]:.3g} GB"
     )
-    return Because(chosen, reason, tried, (fits, larger))
+    return Because(chosen, reason, tried, (fits, larger), "shortened until it fits")
 
 
 def _patch_attempt(candidate: Candidate, memory: MemoryModel) -> Attempt:
@@ -114,7 +114,8 @@ def topology(*, spacing: Spacing, initial_patch_size: tuple[float, ...], patch_s
             "; so small that nnU-Net's weights of the deep outputs would be 0/0 and training NaN: "
             "here the one output keeps weight 1 and training works"
         )
-    return Because(value, reason, thresholds=(alike, *_halvings_left(spacing, bottom, value.divisor)))
+    thresholds = (alike, *_halvings_left(spacing, bottom, value.divisor))
+    return Because(value, reason, (), thresholds, "all axes alike" if alike.holds else "coarse axis later")
 
 
 def _halvings_left(spacing: Spacing, bottom: tuple[float, ...], divisor: Shape) -> list[Threshold]:
@@ -196,8 +197,13 @@ def batch_size(
         ),
     )
     share = f"{100 * budget.dataset_fraction:g} % of the dataset's voxels"
+    outcomes = {room: "as many patches as memory holds", cap: f"{share}", SMALLEST_BATCH: "the smallest batch allowed"}
+    tried = tuple(Attempt(size, outcome, accepted=size == value) for size, outcome in outcomes.items())
     reason = f"memory holds {room} patches, {share} allow {cap}; never below {SMALLEST_BATCH}"
-    return Because(value, reason, thresholds=thresholds)
+    branch = (
+        "smallest batch" if min(room, cap) < SMALLEST_BATCH else f"{'memory' if room <= cap else 'dataset'} decides"
+    )
+    return Because(value, reason, tried, thresholds, branch)
 
 
 @source("Isensee et al. 2021, Methods, 'Configuration of the 3D U-Net cascade'; nnU-Net plan_experiment")
@@ -214,7 +220,9 @@ def lowres(
         limit=SMALL_VIEW,
     )
     if not view.holds:
-        return Because(None, f"a patch shows {view.value:.0%} of the image, enough to see it whole", thresholds=(view,))
+        return Because(
+            None, f"a patch shows {view.value:.0%} of the image, enough to see it whole", (), (view,), "not needed"
+        )
     tried: list[Attempt] = []
     share, coarse, voxels = view.value, spacing, full_voxels
     while share < SMALL_VIEW:
@@ -234,9 +242,9 @@ def lowres(
     tried[-1] = Attempt(last.value, last.outcome, last.numbers, accepted=smaller.holds)
     if smaller.holds:
         reason = f"a patch shows only {view.value:.1%} of the image; at {_mm(coarse)} mm it shows {share:.0%}"
-        return Because(coarse, reason, tuple(tried), (view, smaller))
+        return Because(coarse, reason, tuple(tried), (view, smaller), "planned")
     reason = f"at {_mm(coarse)} mm a patch would show {share:.0%}, but with hardly fewer voxels: {smaller}"
-    return Because(None, reason, tuple(tried), (view, smaller))
+    return Because(None, reason, tuple(tried), (view, smaller), "dropped")
 
 
 def _coarser(spacing: Spacing) -> Spacing:
@@ -267,19 +275,20 @@ def no_lowres(*, dimensions: tuple[int, ...]) -> Because[None]:
 def cascade(*, lowres: Spacing | None, lowres_reason: str, compared: tuple[Threshold, ...]) -> Because[bool]:
     """A low resolution is refined at the full one, wherever it exists."""
     if lowres is None:
-        return Because(False, f"there is no low resolution to start from: {lowres_reason}", (), compared)
-    return Because(True, "the low resolution sees the whole, the full one refines what it found", (), compared)
+        return Because(False, f"there is no low resolution to start from: {lowres_reason}", (), compared, "no")
+    return Because(True, "the low resolution sees the whole, the full one refines what it found", (), compared, "yes")
 
 
 @source("Isensee et al. 2021, Methods, 'Training'; nnU-Net plan_experiment")
 @accepts(given.yes_or_no)
 def batch_dice(*, configuration: str, lowres: Spacing | None) -> Because[bool]:
     """Dice over the whole batch where a patch shows little of the image, over each patch where it shows most."""
+    together, apart = "over the batch as one", "over each patch"
     if configuration == "2d":
-        return Because(True, "a slice shows few classes, so Dice is computed over the batch as one")
+        return Because(True, f"a slice shows few classes, so Dice is computed {together}", branch=together)
     if configuration == "3d_lowres" or lowres is None:
-        return Because(False, "a patch shows much of the image, so each has a Dice of its own")
-    return Because(True, "patches show little of the image, so Dice is computed over the batch as one")
+        return Because(False, f"a patch shows much of the image, so Dice is computed {apart}", branch=apart)
+    return Because(True, f"patches show little of the image, so Dice is computed {together}", branch=together)
 
 
 @source("Isensee et al. 2021, Methods, 'Data augmentation'; nnU-Net configure_rotation_dummyDA_mirroring")
@@ -306,7 +315,7 @@ def augmentation(*, patch_size: Shape) -> Because[AugmentationSettings]:
         mirror_axes=tuple(range(len(patch_size))),
         initial_patch_size=(patch_size[0], *cut[1:]) if flat else cut,
     )
-    return Because(settings, f"{reason}, by up to {degrees:g} degrees; all axes are mirrored", (), (deciding,))
+    return Because(settings, f"{reason}, by up to {degrees:g} degrees; all axes are mirrored", (), (deciding,), reason)
 
 
 def initial_size(patch_size: Shape, degrees: float) -> Shape:

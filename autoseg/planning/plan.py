@@ -14,10 +14,14 @@ from autoseg.core.shown import Shown
 from autoseg.core.types import Axes, PathLike, Shape, Spacing
 from autoseg.data.fingerprint import Fingerprint
 from autoseg.data.normalization import Normalization
+from autoseg.planning.alternatives import Comparison, changed_plan, compare_plans
+from autoseg.planning.answers import Answer
 from autoseg.planning.budget import Budget
 from autoseg.planning.configuration import AugmentationSettings, Configuration, NetworkSpec, Resampling
+from autoseg.planning.margins import Margins, margins_of
 from autoseg.planning.topology import Topology
 
+DECIDING = {"3d_fullres": "dimensions", "3d_lowres": "lowres", "3d_cascade_fullres": "cascade"}  # whether there is one
 KINDS_OF_VALUES: dict[str, Any] = {  # of what may be given, for reading it back
     "axis_order": Axes,
     "target_spacing": Spacing,
@@ -68,12 +72,36 @@ class Plan(Shown):
             if configuration.name == name:
                 return configuration
         names = [configuration.name for configuration in self.configurations]
-        reason = {
-            "3d_fullres": self.trace["dimensions"].reason,
-            "3d_lowres": self.trace["lowres"].reason,
-            "3d_cascade_fullres": self.trace["cascade"].reason,
-        }.get(name, did_you_mean(name, names))
+        reason = self.trace[DECIDING[name]].reason if name in DECIDING else did_you_mean(name, names)
         raise PlanError(f"this plan has no configuration {name!r}: {reason}. It has {', '.join(names)}.")
+
+    def why(self, name: str) -> Answer:
+        """Why a decision was taken: its rule, inputs, thresholds, every candidate of a search, and its source.
+
+        A short name such as ``patch_size`` answers for every configuration; ``"3d_fullres"`` answers for all of its
+        decisions; a configuration that there is not answers why. Raises `PlanError` with a suggestion for other names.
+        """
+        if name in DECIDING and name not in self:
+            return Answer(name, (self.trace[DECIDING[name]],), self.trace)
+        return Answer(name, self.trace.named(name), self.trace)
+
+    def what_if(self, changes: Mapping[str, Any] | None = None, /, **named: Any) -> Plan:
+        """The plan that follows from other facts, another budget or other decisions; no argument gives the same plan.
+
+        By name: a field of the budget (``memory_gb=4``, ``preset="resenc_l"``); a fact of the fingerprint (``spacing``
+        and ``shape`` scale all cases to that median, ``cases``, ``channels``, ``labels``, ``relative_size``); or a
+        decision (``patch_size=(64, 64, 64)`` for every configuration with as many axes). A dictionary takes full
+        names: ``{"3d_fullres/patch_size": (64, 64, 64)}``.
+        """
+        return changed_plan(self, {**(changes or {}), **named})
+
+    def compare(self, other: Plan) -> Comparison:
+        """What is different in `other`, and the first decision that took another branch and pulled others along."""
+        return compare_plans(self, other)
+
+    def margins(self) -> Margins:
+        """How far every thresholded decision is from another choice, and which single case would tip it."""
+        return margins_of(self)
 
     def save(self, path: PathLike) -> Path:
         """Write ``plan.json``: what the plan was made from, and what was decided."""

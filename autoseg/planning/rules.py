@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from autoseg.core.decisions import Because, Threshold, accepts, source
+from autoseg.core.decisions import Attempt, Because, Threshold, accepts, source
 from autoseg.core.types import Axes, Spacing
 from autoseg.data.fingerprint import Fingerprint, IntensityFacts
 from autoseg.data.normalization import CTNormalization, NoNormalization, Normalization, RescaleTo01, RGBTo01, ZScore
@@ -44,10 +44,14 @@ def target_spacing(
         limit=other_voxels,
         unit="voxels",
     )
+    finer = fine_spacing[axis]
     if not (coarse.holds and short.holds):
         failing = short if coarse.holds else coarse
-        return Because(median_spacing, f"the median of all cases, because {failing}", thresholds=(coarse, short))
-    finer = fine_spacing[axis]
+        tried = (
+            Attempt(median_spacing, "the median of all cases", accepted=True),
+            Attempt((*median_spacing[:axis], finer, *median_spacing[axis + 1 :]), "only for a coarse and short axis"),
+        )
+        return Because(median_spacing, f"the median of all cases, because {failing}", tried, (coarse, short), "median")
     bounded = Threshold(
         quantity=f"10th percentile of axis {axis}, against the next axis",
         value=finer,
@@ -60,7 +64,9 @@ def target_spacing(
         finer = other_spacing + 1e-5
         reason += f", and no finer than the next axis, {other_spacing:.4g} mm"
     value = (*median_spacing[:axis], finer, *median_spacing[axis + 1 :])
-    return Because(value, reason, thresholds=(coarse, short, bounded))
+    tried = (Attempt(median_spacing, "invents too many slices"), Attempt(value, "the finer axis", accepted=True))
+    branch = "just above the next axis" if bounded.holds else "10th percentile"
+    return Because(value, reason, tried, (coarse, short, bounded), branch)
 
 
 @source("nnU-Net determine_transpose")
@@ -77,17 +83,21 @@ def axis_order(*, target_spacing: Spacing) -> Because[Axes]:
     )
     order = (axis, *(a for a in range(3) if a != axis))
     reason = "axis 0 is the coarsest already" if first.holds else f"axis {axis} is the coarsest, so it comes first"
-    return Because(order, reason, thresholds=(first,))
+    return Because(order, reason, (), (first,), "as it is" if first.holds else "coarsest axis first")
 
 
 @source("Isensee et al. 2021, Methods, 'Image target spacing'; nnU-Net compute_new_shape")
 @accepts(given.positive_numbers)
 def median_shape(*, fingerprint: Fingerprint, target_spacing: Spacing, axis_order: Axes) -> Because[tuple[float, ...]]:
     """The median over cases of their shapes after resampling, each rounded half to even."""
-    shapes = np.rint(fingerprint.spacings / np.array(target_spacing) * fingerprint.shapes)
-    middle = np.median(shapes, axis=0)
-    value = tuple(float(middle[a]) for a in axis_order)
+    value = ordered(resampled_median(fingerprint.spacings, fingerprint.shapes, target_spacing), axis_order)
     return Because(value, f"the median of {len(fingerprint.cases)} cropped cases, resampled to the target spacing")
+
+
+def resampled_median(spacings: np.ndarray, shapes: np.ndarray, target_spacing: Spacing) -> tuple[float, ...]:
+    """The median over cases, both arrays of shape (case, 3), of the shapes that resampling gives."""
+    middle = np.median(np.rint(spacings / np.array(target_spacing) * shapes), axis=0)
+    return tuple(middle.tolist())
 
 
 @source("nnU-Net plan_experiment: only 2d where the resampled images have a single slice")
@@ -96,8 +106,8 @@ def dimensions(*, median_shape: tuple[float, ...]) -> Because[tuple[int, ...]]:
     """Whether there are slices to make a 3D network worth it; a 2d one is always planned."""
     slices = Threshold(quantity="median slices", value=median_shape[0], relation="!=", limit=1, unit="slices")
     if slices.holds:
-        return Because((2, 3), f"the images have {median_shape[0]:g} slices", thresholds=(slices,))
-    return Because((2,), "the images have a single slice, so no 3D network is planned", thresholds=(slices,))
+        return Because((2, 3), f"the images have {median_shape[0]:g} slices", (), (slices,), "2D and 3D")
+    return Because((2,), "the images have a single slice, so no 3D network is planned", (), (slices,), "only 2D")
 
 
 @source("Isensee et al. 2021, Methods, 'Intensity normalization'; nnU-Net get_normalization_scheme")
@@ -136,7 +146,7 @@ def mask_background(*, relative_size: float, normalizations: tuple[Normalization
         reason = "no channel is z-scored, and other schemes need no mask"
     else:
         reason = f"cropping leaves {relative_size:.0%}, so the zero background is small and counts with the rest"
-    return Because(value, reason, thresholds=(empty,))
+    return Because(value, reason, (), (empty,), "inside the patient" if any(value) else "all voxels")
 
 
 @source("Isensee et al. 2021, Methods, 'Resampling'; nnU-Net determine_resampling, get_do_separate_z")
@@ -151,7 +161,8 @@ def resampling(*, target_spacing: Spacing) -> Because[Resampling]:
     )
     apart = "here the coarse axis is resampled on its own" if coarse.holds else "here only in cases that are coarser"
     reason = f"cubic for images, linear for labels; nearest across an axis 3 times as coarse, {apart}"
-    return Because(Resampling(anisotropy=ANISOTROPY), reason, thresholds=(coarse,))
+    branch = "coarse axis apart" if coarse.holds else "all axes alike"
+    return Because(Resampling(anisotropy=ANISOTROPY), reason, (), (coarse,), branch)
 
 
 @source("nnU-Net plan_experiment")

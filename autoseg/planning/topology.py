@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from autoseg.core.errors import PlanError
 from autoseg.core.types import Shape, Spacing
@@ -35,6 +36,9 @@ class Topology:
         """What the patch must be a multiple of along each axis."""
         return divisor_of(self.strides)
 
+    def __str__(self) -> str:
+        return f"{self.stages} stages, strides {' '.join(_digits(s) for s in self.strides)}"
+
 
 def topology_of(spacing: Spacing, size: Sequence[float]) -> Topology:
     """The topology for a patch of this size; fractions of voxels (medians) are allowed.
@@ -52,6 +56,13 @@ def strides_for(spacing: Spacing, size: Sequence[float]) -> tuple[Shape, ...]:
     >>> strides_for((1.0, 1.0), (56, 11))
     ((1, 1), (2, 2), (2, 1), (2, 1))
     """
+    if max(spacing) / min(spacing) < SIMILAR:
+        spacing = (1.0,) * len(spacing)  # the same outcome, and one the cache knows from other spacings
+    return _strides(tuple(spacing), tuple(size))
+
+
+@lru_cache(maxsize=1 << 14)  # searches come by the same sizes again and again
+def _strides(spacing: Spacing, size: tuple[float, ...]) -> tuple[Shape, ...]:
     spacings, sizes = list(spacing), list(size)
     axes = range(len(spacings))
     strides = [(1,) * len(spacings)]
@@ -87,7 +98,8 @@ def kernels_for(spacing: Spacing, strides: Sequence[Shape]) -> tuple[Shape, ...]
     return (*kernels, (3,) * len(spacings))
 
 
-def divisor_of(strides: Sequence[Shape]) -> Shape:
+@lru_cache(maxsize=1 << 10)
+def divisor_of(strides: tuple[Shape, ...]) -> Shape:
     """The product of all strides along each axis.
 
     >>> divisor_of(((1, 1), (2, 2), (1, 2)))
@@ -154,6 +166,10 @@ def check_divides(patch_size: Shape, topology: Topology) -> None:
             f"a patch of {_by(patch_size)} voxels cannot be divided by the network's strides, which need multiples of "
             f"{_by(divisor)}. Nearest that fit: {_by(smaller)} and {_by(padded(patch_size, divisor))}."
         )
+
+
+def _digits(stride: Shape) -> str:
+    return "".join(map(str, stride))
 
 
 def _by(shape: Sequence[int]) -> str:

@@ -1,0 +1,114 @@
+"""Why: the answer to a question about a plan, as text, as a display, and as a dictionary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+from autoseg.core.decisions import Attempt, Decision, Input, Threshold, Trace
+from autoseg.core.serialization import to_jsonable
+from autoseg.core.shown import Shown
+
+WIDEST = 96  # characters of a value in text
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Shown):
+    """The decisions that a question is about, with what each came from and what it led to."""
+
+    question: str
+    decisions: tuple[Decision, ...]
+    trace: Trace
+
+    def __iter__(self) -> Iterator[Decision]:
+        return iter(self.decisions)
+
+    def __len__(self) -> int:
+        return len(self.decisions)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain lists, dicts, numbers and strings."""
+        return {"question": self.question, "decisions": [self._as_dict(d) for d in self.decisions]}
+
+    def _as_dict(self, decision: Decision) -> dict[str, Any]:
+        content: dict[str, Any] = {
+            name: to_jsonable(getattr(decision, name)) for name in ("name", "value", "kind", "reason", "rule", "source")
+        }
+        content["inputs"] = [
+            {"name": i.name, "value": _plain(i.value), "decision": i.decision} for i in decision.inputs
+        ]
+        content["thresholds"] = [_threshold(t) for t in decision.thresholds]
+        content["tried"] = [_attempt(a) for a in decision.tried]
+        content["upstream"] = [d.name for d in self.trace.upstream(decision.name)]
+        content["downstream"] = [d.name for d in self.trace.downstream(decision.name)]
+        return content
+
+    def __repr__(self) -> str:
+        return "\n\n".join("\n".join(self._lines(decision)) for decision in self.decisions)
+
+    def _lines(self, decision: Decision) -> Iterator[str]:
+        yield f"{decision.name} = {in_words(decision.value)} ({decision.kind})"
+        yield f"  because {decision.reason}"
+        if decision.branch:
+            yield f"  branch taken: {decision.branch}"
+        yield from _block("compared", [f"{t}, {t.margin:.3g} away" for t in decision.thresholds])
+        inputs = [f"{i.name} = {in_words(i.value)}{_origin(i)}" for i in decision.inputs]
+        yield from _block("from", inputs)
+        tried = [f"{'*' if a.accepted else ' '} {in_words(a.value)}: {a.outcome}" for a in decision.tried]
+        yield from _block("tried", tried)
+        after = [d.name for d in self.trace.downstream(decision.name)]
+        yield from _block("decides", [", ".join(after)] if after else [])
+        if decision.source:
+            yield f"  rule {decision.rule}: {decision.source}"
+
+
+def _block(title: str, lines: list[str]) -> Iterator[str]:
+    if lines:
+        yield f"  {title}"
+        yield from (f"    {line}" for line in lines)
+
+
+def _origin(given: Input) -> str:
+    return "" if given.decision in (None, given.name) else f", decided as {given.decision}"
+
+
+def _threshold(threshold: Threshold) -> dict[str, Any]:
+    content = {f.name: to_jsonable(getattr(threshold, f.name)) for f in fields(threshold)}
+    return content | {"holds": threshold.holds, "margin": to_jsonable(threshold.margin)}
+
+
+def _attempt(attempt: Attempt) -> dict[str, Any]:
+    return {f.name: to_jsonable(getattr(attempt, f.name)) for f in fields(attempt)}
+
+
+def _plain(value: Any) -> Any:
+    """Numbers, strings and lists as they are; larger things, such as the fingerprint, in one line."""
+    simple = isinstance(value, tuple | list | int | float | str | bool | type(None))
+    return to_jsonable(value) if simple else in_words(value)
+
+
+def in_words(value: Any) -> str:
+    """A value on one line.
+
+    >>> in_words((128, 96, 96)), in_words((1.0, 0.78125)), in_words(None)
+    ('128x96x96', '1x0.7812', 'none')
+    """
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, tuple):
+        joined = "x" if value and all(_is_number(item) for item in value) else ", "
+        return _cut(joined.join(map(in_words, value)))
+    return _cut(str(value).partition("\n")[0])
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= WIDEST else f"{text[: WIDEST - 1]}…"

@@ -1,0 +1,162 @@
+"""How close a plan is to another one: the distance of each input from its threshold, and the case that would tip it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from autoseg.core.decisions import Decision, Threshold, Trace
+from autoseg.core.shown import Shown
+from autoseg.data.fingerprint import Fingerprint
+from autoseg.planning.facts import Facts
+from autoseg.planning.rules import resampled_median, target_spacing
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from autoseg.planning.plan import Plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Margin:
+    """One comparison of a plan, how far it is from turning over, and the cases that, left out alone, do it."""
+
+    decision: str
+    threshold: Threshold
+    tipping_cases: tuple[str, ...] = ()
+
+    @property
+    def distance(self) -> float:
+        """How far the value is from the limit, in the threshold's unit."""
+        return self.threshold.margin
+
+    @property
+    def relative(self) -> float:
+        """The distance as a share of the limit."""
+        return self.distance / abs(self.threshold.limit) if self.threshold.limit else self.distance
+
+    def __str__(self) -> str:
+        tipping = ""
+        if self.tipping_cases:
+            others = f" or one of {len(self.tipping_cases) - 1} others" if len(self.tipping_cases) > 1 else ""
+            tipping = f"; without {self.tipping_cases[0]}{others} it would be decided otherwise"
+        unit = f" {self.threshold.unit}" if self.threshold.unit else ""
+        return f"{self.decision}: {self.threshold}, {self.distance:.3g}{unit} away{tipping}"
+
+
+@dataclass(frozen=True, slots=True)
+class Margins(Shown):
+    """All comparisons of a plan; iterating gives them in the order of the decisions."""
+
+    margins: tuple[Margin, ...]
+
+    def __iter__(self) -> Iterator[Margin]:
+        return iter(self.margins)
+
+    def __len__(self) -> int:
+        return len(self.margins)
+
+    @property
+    def closest(self) -> tuple[Margin, ...]:
+        """The same, those nearest to their limit first."""
+        return tuple(sorted(self.margins, key=lambda margin: margin.relative))
+
+    @property
+    def fragile(self) -> tuple[Margin, ...]:
+        """Those that a single case decides."""
+        return tuple(margin for margin in self.closest if margin.tipping_cases)
+
+    def table(self) -> pd.DataFrame:
+        """One row a comparison."""
+        import pandas as pd
+
+        rows = [
+            {
+                "decision": m.decision,
+                "quantity": m.threshold.quantity,
+                "value": m.threshold.value,
+                "relation": m.threshold.relation,
+                "limit": m.threshold.limit,
+                "unit": m.threshold.unit,
+                "holds": m.threshold.holds,
+                "margin": m.distance,
+                "tipping_cases": ", ".join(m.tipping_cases),
+            }
+            for m in self.margins
+        ]
+        return pd.DataFrame(rows)
+
+    def __repr__(self) -> str:
+        lines = [f"{len(self)} comparisons, {len(self.fragile)} of them hang on a single case; the closest:"]
+        return "\n".join(lines + [f"  {margin}" for margin in (self.fragile or self.closest)[:4]])
+
+
+def margins_of(plan: Plan) -> Margins:
+    """Every thresholded decision of a plan with its margin; plans again without each case, in turn."""
+    without = list(_plans_without_one(plan))
+    return Margins(
+        tuple(
+            Margin(
+                decision=decision.name,
+                threshold=threshold,
+                tipping_cases=tuple(case for case, other in without if _tipped(other.trace, decision, index)),
+            )
+            for decision in plan.trace
+            for index, threshold in enumerate(decision.thresholds)
+        )
+    )
+
+
+def _tipped(trace: Trace, decision: Decision, index: int) -> bool:
+    """Whether a comparison of a decision comes out the other way in another trace, or is not made there at all."""
+    if decision.name not in trace:
+        return True
+    other = trace[decision.name]
+    if decision.short_name == "patch_size":  # its comparisons hold for any patch that is chosen
+        return bool(other.value != decision.value)
+    if index >= len(other.thresholds):
+        return True
+    return other.thresholds[index].holds != decision.thresholds[index].holds
+
+
+def _plans_without_one(plan: Plan) -> Iterator[tuple[str, Plan]]:
+    """The plan without each case; cases whose absence leaves the same facts share one."""
+    from autoseg.planning.planner import make_plan
+
+    fingerprint = plan.fingerprint
+    if len(fingerprint.cases) < 3:  # a plan needs two
+        return
+    made: dict[Any, Plan] = {}
+    for index, facts in enumerate(_facts_without_one(plan)):
+        if facts not in made:
+            made[facts] = make_plan(_without(fingerprint, index), plan.budget, given=plan.given)
+        yield fingerprint.cases[index].name, made[facts]
+
+
+def _without(fingerprint: Fingerprint, index: int) -> Fingerprint:
+    declared = fingerprint.declared_cases
+    return replace(
+        fingerprint,
+        cases=fingerprint.cases[:index] + fingerprint.cases[index + 1 :],
+        declared_cases=None if declared is None else max(declared - 1, 1),
+    )
+
+
+def _facts_without_one(plan: Plan) -> Iterator[tuple[Facts, tuple[float, ...]]]:
+    """All that a plan reads of the cases, without each of them."""
+    fingerprint = plan.fingerprint
+    columns = (fingerprint.spacings, fingerprint.shapes, np.array([c.relative_size for c in fingerprint.cases]))
+    given = plan.given.get("target_spacing")
+    for index in range(len(fingerprint.cases)):
+        spacings, shapes, left = (np.delete(column, index, axis=0) for column in columns)
+        facts = Facts.of_arrays(spacings, shapes, left, cases=max(fingerprint.case_count - 1, 1))
+        target = (
+            given
+            or target_spacing(
+                median_spacing=facts.median_spacing, fine_spacing=facts.fine_spacing, median_shape=facts.median_shape
+            ).value
+        )
+        yield facts, resampled_median(spacings, shapes, target)
