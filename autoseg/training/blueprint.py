@@ -91,7 +91,7 @@ class Blueprint(Shown):
             return self.batch_size
         if self.batch_voxels is None:
             return configuration.batch_size
-        return max(2, min(configuration.batch_size, round(self.batch_voxels / math.prod(configuration.patch_size))))
+        return max(2, round(self.batch_voxels / math.prod(configuration.patch_size)))
 
     def changed(self, **changes: Any) -> Blueprint:
         """A copy with other values."""

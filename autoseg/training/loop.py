@@ -108,8 +108,10 @@ class Training(Shown):
     @property
     def progress(self) -> float:
         """From 0 to 1, in epochs or in time, whichever the blueprint counts."""
+        if self.finished:
+            return 1.0
         if self.blueprint.epochs is not None:
-            return min(len(self.epochs) / self.blueprint.epochs, 1.0)
+            return len(self.epochs) / self.blueprint.epochs
         return min(self.seconds / self._budget, 1.0)
 
     @property
