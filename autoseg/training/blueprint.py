@@ -121,7 +121,7 @@ class Blueprint(Shown):
 QUICK: dict[str, Any] = {
     "name": "quick",
     "iterations_per_epoch": 40,
-    "validation_iterations": 4,
+    "validation_iterations": 8,
     "batch_voxels": 360_000,
     "base_features": 16,
     "optimizer": "adamw",
