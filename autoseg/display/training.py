@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from autoseg.data.labels import Labels
@@ -17,6 +16,7 @@ from autoseg.training.blueprint import Blueprint
 from autoseg.training.history import EpochRecord, History
 from autoseg.training.loop import Training
 from autoseg.training.model import TrainedModel, network_spec
+from autoseg.training.reading import read_history
 
 ROWS = 60  # epochs in the table; of more, every second, third ... is shown
 STEPS = {"patches": "cutting patches", "forward": "network, forwards", "backward": "network, backwards"}
@@ -99,10 +99,7 @@ def reading_aid(history: History) -> Html:
         "The pseudo Dice treats all validation patches as one image: good to follow training by, "
         "not the Dice of whole cases, which evaluate() measures."
     ]
-    unseen = [n for n, d in zip(history.labels, history.epochs[-1].pseudo_dice, strict=True) if math.isnan(d)]
-    if unseen:
-        told.append(f"No value for {', '.join(unseen)}: no validation patch of the last epoch holds it.")
-    return text(" ".join(told))
+    return text(" ".join((*told, *read_history(history))))
 
 
 def timings(epochs: Sequence[EpochRecord]) -> Html:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -43,11 +45,28 @@ def train(
     return finish(training, show_progress=show_progress)
 
 
-def finish(training: Training, *, show_progress: bool = True) -> Training:
-    """Train until the end, or until you interrupt it, with a progress bar."""
-    with contextlib.suppress(KeyboardInterrupt), progress_bar(training, show_progress=show_progress) as show:
-        for record in training:
-            show(record)
+def finish(
+    training: Training, *, callbacks: Sequence[Callable[[EpochRecord], None]] = (), show_progress: bool = True
+) -> Training:
+    """Train until the end, or until you interrupt it, with a progress bar, and curves that grow in a notebook.
+
+    Each of the `callbacks` is called with the record of every epoch, for example to log it elsewhere. Interrupting
+    keeps the model; the same call on the same object goes on.
+    """
+    try:
+        with (
+            progress_bar(training, show_progress=show_progress) as bar,
+            live_view(training, show=show_progress) as view,
+        ):
+            for record in training:
+                for tell in (bar, view, *callbacks):
+                    tell(record)
+    except KeyboardInterrupt:
+        warnings.warn(
+            f"training was interrupted after {len(training.history)} epochs. training.model can predict; "
+            "finish(training) goes on.",
+            stacklevel=2,
+        )
     return training
 
 
@@ -85,3 +104,17 @@ def progress_bar(training: Training, *, show_progress: bool) -> Iterator[Callabl
         if training.epochs:
             show(training.epochs[-1])
         yield show
+
+
+@contextlib.contextmanager
+def live_view(training: Training, *, show: bool) -> Iterator[Callable[[EpochRecord], None]]:
+    """The training's own display, redrawn in place after each epoch; nothing outside of a notebook."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if not show or getattr(shell, "kernel", None) is None:
+        yield lambda record: None
+        return
+    from IPython.display import display
+
+    handle = display(training, display_id=True)
+    yield lambda record: handle.update(training)
+    handle.update(training)

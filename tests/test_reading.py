@@ -1,0 +1,53 @@
+"""Curves are read as a teacher would read them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from autoseg.training.history import EpochRecord, History
+from autoseg.training.reading import read_history
+
+
+def history(training, validation=None, dice=None):
+    validation = validation or training
+    dice = dice or [(0.5,)] * len(training)
+    records = [
+        EpochRecord(
+            number=i,
+            iterations=1,
+            seconds=i,
+            training_loss=t,
+            validation_loss=v,
+            pseudo_dice=d,
+            learning_rate=0.1,
+            timings={},
+        )
+        for i, (t, v, d) in enumerate(zip(training, validation, dice, strict=True))
+    ]
+    return History(tuple(records), ("organ",))
+
+
+FALLING = [0.9, 0.7, 0.5, 0.3, 0.1, 0.0, -0.1, -0.2, -0.3]
+
+
+@pytest.mark.parametrize(
+    ("curves", "sentence"),
+    [
+        (history(FALLING, dice=[(i / 10,) for i in range(9)]), "still rose by 0.300 in the last third"),
+        (history(FALLING, dice=[(0.8,)] * 9), "no longer rises"),
+        (history(FALLING, [0.9, 0.7, 0.5, 0.4, 0.4, 0.5, 0.6, 0.7, 0.8]), "learns the training cases by heart"),
+        (history([0.9, 0.5, 0.3, 0.2, 0.2, 0.5, 0.9, 1.2, 1.5]), "learning rate is probably too high"),
+        (history(FALLING, dice=[(math.nan,)] * 9), "'organ' was neither in the sampled validation patches"),
+        (history(FALLING, dice=[(0.0,)] * 9), "'organ': still 0"),
+    ],
+    ids=["rising", "plateau", "overfit", "diverging", "unseen", "zero"],
+)
+def test_each_kind_of_curve_has_its_sentence(curves, sentence):
+    assert any(sentence in line for line in read_history(curves))
+
+
+def test_a_healthy_curve_raises_no_alarm():
+    (only,) = read_history(history(FALLING, dice=[(i / 10,) for i in range(9)]))
+    assert "more time would probably help" in only
