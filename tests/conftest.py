@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+collect_ignore_glob = ["golden/*"]  # scripts that recorded nnU-Net's numbers; they need nnU-Net itself
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
