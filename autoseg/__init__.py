@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from autoseg.preprocessing.store import preprocess as preprocess
     from autoseg.training.blueprint import Blueprint as Blueprint
     from autoseg.training.loop import Training as Training
+    from autoseg.training.model import TrainedModel as TrainedModel
     from autoseg.training.running import resume as resume
     from autoseg.training.running import train as train
-    from autoseg.training.model import TrainedModel as TrainedModel
 
 __version__ = "0.1.0"
 

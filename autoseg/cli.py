@@ -71,8 +71,8 @@ def _fingerprint(options: argparse.Namespace) -> int:
 def _plan(options: argparse.Namespace) -> int:
     plan = _make_plan(options)
     say(repr(plan))
-    for decision in plan.trace if options.why is None else plan.trace.named(options.why):
-        say(repr(decision))
+    for shown in plan.trace if options.why is None else [plan.why(options.why)]:
+        say(repr(shown))
     return 0
 
 

@@ -1,0 +1,54 @@
+"""Runs notebooks from top to bottom, in the environment of the Python that runs this, and keeps their outputs.
+
+    python notebooks/execute.py                     # every notebook here
+    python notebooks/execute.py 00_quickstart.ipynb
+
+Progress bars are left out of what is kept, for they show nothing once the kernel is gone, and so is where on this
+computer the repository lies.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+HERE = Path(__file__).resolve().parent
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def execute(path: Path, *, timeout: int = 600) -> nbformat.NotebookNode:
+    """Run a notebook and return it with its outputs. Raises `CellExecutionError` at the first cell that fails."""
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(notebook, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": HERE}})
+    client.execute()
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)  # times of day
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if not _is_progress(output)]
+    notebook.metadata.pop("widgets", None)
+    return _without_place(notebook)
+
+
+def _without_place(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    text = nbformat.writes(notebook).replace(f"{HERE.parent}/", "")
+    return nbformat.reads(text, as_version=4)
+
+
+def _is_progress(output: nbformat.NotebookNode) -> bool:
+    return WIDGET in output.get("data", {}) or output.get("name") == "stderr"
+
+
+def main(names: list[str]) -> None:
+    """Run the notebooks and keep their outputs."""
+    for path in [HERE / name for name in names] or sorted(HERE.glob("*.ipynb")):
+        started = time.perf_counter()
+        nbformat.write(execute(path), path)
+        print(f"{path.name}: {time.perf_counter() - started:.0f} s, {path.stat().st_size / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,66 @@
+"""Notebooks run from top to bottom, and are kept with outputs that fit into a page."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+MINUTES = {"00_quickstart": 3}
+
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def cells(path):
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+
+
+@every_notebook
+@pytest.mark.slow
+def test_it_runs_in_the_time_it_promises(path):
+    spec = importlib.util.spec_from_file_location("execute", FOLDER / "execute.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    started = time.monotonic()
+    module.execute(path)
+    assert time.monotonic() - started < 60 * MINUTES[path.stem]
+
+
+def test_there_are_notebooks():
+    assert {path.stem for path in NOTEBOOKS} == set(MINUTES)
+
+
+@every_notebook
+def test_outputs_are_kept_small_and_without_errors(path):
+    nbformat.validate(nbformat.read(path, as_version=4))
+    assert path.stat().st_size < 2e6
+    outputs = [output for cell in cells(path) for output in cell.outputs]
+    assert sum("text/html" in output.get("data", {}) for output in outputs) > 5, "objects show themselves"
+    assert not any(output.output_type == "error" for output in outputs)
+    assert not any("(no picture" in str(output.get("data", "")) for output in outputs)
+    assert not any("<script" in str(output.get("data", "")) for output in outputs)
+
+
+@every_notebook
+def test_every_cell_was_run_in_order(path):
+    counts = [cell.execution_count for cell in cells(path)]
+    assert counts == list(range(1, len(counts) + 1))
+
+
+@every_notebook
+def test_only_the_first_cell_installs_and_only_on_colab(path):
+    first, *others = cells(path)
+    assert 'if "google.colab" in sys.modules:' in first.source
+    assert re.search(r"^    %pip install", first.source, flags=re.MULTILINE)
+    assert not any("pip install" in cell.source for cell in others)
+
+
+@every_notebook
+def test_it_does_not_say_on_whose_computer_it_ran(path):
+    assert not re.search(r"/(home|Users|root|work|tmp)/\w", path.read_text())
