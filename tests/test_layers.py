@@ -19,7 +19,8 @@ LAYERS = (  # each may import those before it; of rooms on one line, none may im
     ("prediction",),
     ("evaluation", "interop", "scaling"),
     ("display",),
-    ("cli", "demo"),
+    ("demo",),
+    ("cli",),
 )
 INSIDE_DATA = ("geometry", "labels", "images", "splits", "dataset", "checks", "samples", "fingerprint")
 WITHOUT_TORCH = ("core", "data", "planning", "evaluation.metrics", "interop.nnunet_plans", "interop.nnunet_dataset")
