@@ -90,7 +90,6 @@ def from_jsonable(kind: Any, data: Any, components: Components | None = None) ->
     return data
 
 
-
 def _component(name: str, components: Components) -> Callable[..., Any]:
     if name not in components:
         raise StorageError(
