@@ -134,6 +134,7 @@ class Training(Shown):
         try:
             while not self.finished:
                 yield self.run_epoch()
+                self._save_when_due()
         finally:
             self.save()
 
@@ -149,8 +150,7 @@ class Training(Shown):
             self.seconds = base + time.perf_counter() - started
             if self._epoch_is_over(self.seconds - base):
                 break
-            if time.monotonic() - self._saved_at > self.checkpoint_seconds:
-                self.save()
+            self._save_when_due()
         with watch("validation"):
             validation_loss, pseudo_dice = self._validate(self.seconds - base)
         self.seconds = base + time.perf_counter() - started
@@ -286,6 +286,10 @@ class Training(Shown):
                 self._save_checkpoint(self.folder)
         except StorageError as error:
             warnings.warn(f"training goes on in memory, but could not be saved: {error}", stacklevel=2)
+
+    def _save_when_due(self) -> None:
+        if time.monotonic() - self._saved_at > self.checkpoint_seconds:
+            self.save()
 
     def _save_checkpoint(self, folder: Path) -> None:
         progress = Progress(
