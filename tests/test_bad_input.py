@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -14,6 +15,7 @@ from making import ball, make_dataset, voxels, write_volume
 
 import autoseg
 from autoseg.core.errors import AutosegError, DatasetError, PlanError, StorageError
+from autoseg.core.serialization import read_json
 
 
 @pytest.fixture
@@ -258,6 +260,45 @@ def test_preprocessing_into_a_folder_that_cannot_be(folder, occupied):
         prepare(folder, plan_of(folder)["3d_fullres"], occupied)
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A dataset, its preprocessed cases and a model that was trained for a second."""
+    dataset = autoseg.open_dataset(make_dataset(tmp_path_factory.mktemp("trained") / "data", test=3))
+    plan = autoseg.make_plan(autoseg.extract_fingerprint(dataset, show_progress=False))
+    prepared = autoseg.preprocess(dataset, plan["3d_fullres"], show_progress=False)
+    blueprint = autoseg.Blueprint.quick(minutes=0.02)
+    return dataset, prepared, autoseg.train(prepared, blueprint=blueprint, show_progress=False).model
+
+
+def test_training_into_a_folder_that_cannot_be_fails_before_it_begins(trained, occupied):
+    with pytest.raises(StorageError, match="cannot write .*work"):
+        autoseg.train(trained[1], blueprint=autoseg.Blueprint.quick(minutes=60), folder=occupied, show_progress=False)
+
+
+def test_results_for_a_folder_that_cannot_be(trained, occupied):
+    dataset, _, model = trained
+    with pytest.raises(StorageError, match="cannot write .*work"):
+        model.save(occupied)
+    with pytest.raises(StorageError, match="cannot write .*work"):
+        autoseg.predict(model, dataset, folder=occupied, show_progress=False)
+    predictions = autoseg.predict(model, dataset.fold(0).validation, show_progress=False)
+    with pytest.raises(StorageError, match=r"cannot write .*scores\.csv"):
+        autoseg.evaluate(predictions, dataset).to_csv(occupied / "scores.csv")
+    with pytest.raises(StorageError, match=r"cannot write .*report\.html"):
+        autoseg.write_report(occupied / "report.html", dataset=dataset)
+    assert occupied.is_file()
+
+
+def test_predicting_a_bad_image_names_it_and_keeps_the_others(trained, tmp_path):
+    dataset, _, model = trained
+    (tmp_path / "bad_0000.nii.gz").write_bytes(dataset["test_1"].image_paths[0].read_bytes()[:300])
+    bad = replace(dataset["test_1"], name="bad", image_paths=(tmp_path / "bad_0000.nii.gz",))
+    with pytest.raises(DatasetError, match=r"case 'bad': .*bad_0000\.nii\.gz cannot be read"):
+        autoseg.predict(model, [dataset["test_0"], bad], folder=tmp_path / "out", show_progress=False)
+    assert (tmp_path / "out" / "test_0.nii.gz").exists()
+    assert not (tmp_path / "out" / "bad.nii.gz").exists()
+
+
 LIMITED = """
 import resource, signal, sys
 import autoseg
@@ -315,6 +356,12 @@ elif stage == "preprocess":
     from autoseg.preprocessing import store
     store.load_pair = slowly(stage, store.load_pair)
     autoseg.preprocess(dataset, plan["3d_fullres"], folder=work, show_progress=False)
+elif stage == "predict":
+    from autoseg.prediction import inference
+    prepared = autoseg.preprocess(dataset, plan["3d_fullres"], show_progress=False)
+    model = autoseg.train(prepared, blueprint=autoseg.Blueprint.quick(minutes=0.02), show_progress=False).model
+    inference.load_image = slowly(stage, inference.load_image)
+    autoseg.predict(model, dataset.training, folder=work, show_progress=False)
 elif stage == "check":
     checks.load_pair = slowly(stage, checks.load_pair)
     autoseg.check(dataset)
@@ -322,7 +369,7 @@ elif stage == "check":
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are sent the way Unix does")
-@pytest.mark.parametrize("stage", ["check", "fingerprint", "preprocess"])
+@pytest.mark.parametrize("stage", ["check", "fingerprint", "preprocess", "predict"])
 def test_ctrl_c_stops_a_stage_and_leaves_nothing_half_written(folder, tmp_path, stage):
     work = tmp_path / "work"
     process = subprocess.Popen(
@@ -340,6 +387,10 @@ def test_ctrl_c_stops_a_stage_and_leaves_nothing_half_written(folder, tmp_path, 
     assert errors.strip().endswith("KeyboardInterrupt")
     assert not any(p.name.startswith(".") for p in work.rglob("*")), "nothing temporary stays"
     assert not (work / "fingerprint.json").exists()
+    if stage == "predict":
+        kept = read_json(work / "predictions.json")["files"]
+        assert len(kept) >= 1
+        assert {p.name for p in work.glob("*.nii.gz")} == set(kept)
     if stage == "preprocess":
         finished = {p.name: p.stat().st_mtime_ns for p in work.rglob("*.b2nd")}
         assert finished, "what was finished is kept"
