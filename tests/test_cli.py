@@ -79,7 +79,7 @@ sys.exit(autoseg.cli.main(["demo", *sys.argv[1:]]))
 
 def start(data, out):
     return subprocess.Popen(
-        [sys.executable, "-c", DEMO, "--data", data, "--minutes", "0.15", "--out", out],
+        [sys.executable, "-c", DEMO, "--data", data, "--minutes", "0.5", "--out", out],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -101,7 +101,7 @@ def seconds_trained(data, out):
     """What is on disk of the run."""
     configuration = autoseg.Plan.load(out / "plan.json")["3d_fullres"]
     prepared = autoseg.preprocess(autoseg.open_dataset(data), configuration, folder=out, show_progress=False)
-    return autoseg.Training(prepared, blueprint=autoseg.Blueprint.quick(minutes=0.15)).seconds
+    return autoseg.Training(prepared, blueprint=autoseg.Blueprint.quick(minutes=0.5)).seconds
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are sent the way Unix does")
