@@ -1,4 +1,4 @@
-"""nnU-Net's own JSON files of fingerprints and plans, written and read.
+"""nnU-Net's own JSON files of fingerprints and plans: written and read.
 
 Everything here takes and returns plain dicts, as ``json.load`` gives them. Source: nnU-Net 2.8, ``nnUNetPlans.json``.
 """
@@ -9,106 +9,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from autoseg.core.errors import PlanError
-from autoseg.core.serialization import from_jsonable
-from autoseg.data.fingerprint import CaseFacts, Fingerprint, IntensityFacts
-from autoseg.data.labels import labels_from_json
-from autoseg.data.normalization import CTNormalization, NoNormalization, Normalization, RescaleTo01, RGBTo01, ZScore
+from autoseg.data.fingerprint import Fingerprint
+from autoseg.data.normalization import CTNormalization, Normalization
 from autoseg.data.normalization import name_of as name_of_normalization
+from autoseg.interop.nnunet_decisions import budget_behind, decisions_in, differing, with_channels
+from autoseg.interop.nnunet_fingerprint import fingerprint_from_nnunet as fingerprint_from_nnunet
+from autoseg.interop.nnunet_fingerprint import fingerprint_to_nnunet as fingerprint_to_nnunet
+from autoseg.interop.nnunet_fingerprint import intensities_to_nnunet
+from autoseg.interop.nnunet_names import DEPTHS, JSON, NETWORKS, READERS, RESAMPLING, SCHEMES
+from autoseg.planning.budget import Budget
 from autoseg.planning.configuration import Configuration, NetworkSpec, Resampling
 from autoseg.planning.facts import Facts
 from autoseg.planning.plan import Plan
+from autoseg.planning.planner import make_plan
 from autoseg.planning.rules import ANISOTROPY
-
-JSON = dict[str, Any]
-INTENSITIES = {  # nnU-Net's key: our field
-    "max": "maximum",
-    "mean": "mean",
-    "median": "median",
-    "min": "minimum",
-    "percentile_00_5": "percentile_00_5",
-    "percentile_99_5": "percentile_99_5",
-    "std": "std",
-}
-SCHEMES: dict[str, type[Any]] = {
-    "CTNormalization": CTNormalization,
-    "NoNormalization": NoNormalization,
-    "RescaleTo01Normalization": RescaleTo01,
-    "RGBTo01Normalization": RGBTo01,
-    "ZScoreNormalization": ZScore,
-}
-NETWORKS = {
-    "plain": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-    "residual": "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet",
-}
-RESAMPLING = "resample_data_or_seg_to_shape"
-READERS = {".png": "NaturalImage2DIO", ".bmp": "NaturalImage2DIO", ".tiff": "Tiff3DIO", ".nii": "NibabelIO"}
-
-
-def fingerprint_from_nnunet(
-    fingerprint: Mapping[str, Any], dataset: Mapping[str, Any], *, name: str | None = None
-) -> Fingerprint:
-    """A fingerprint from ``dataset_fingerprint.json`` and ``dataset.json``.
-
-    nnU-Net keeps no names of cases and only the median of what cropping leaves, so cases are numbered and share it.
-    Raises `PlanError` where a key is missing.
-
-    >>> facts = {"spacings": [[3.0, 1.0, 1.0]] * 2, "shapes_after_crop": [[20, 90, 80]] * 2,
-    ...          "median_relative_size_after_cropping": 1.0, "foreground_intensity_properties_per_channel": {"0":
-    ...          dict(max=9, mean=4, median=4, min=0, percentile_00_5=0, percentile_99_5=9, std=2)}}
-    >>> dataset = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1}, "numTraining": 2}
-    >>> fingerprint_from_nnunet(facts, dataset, name="Dataset042_Liver").case_count
-    2
-    """
-    spacings, shapes = (_needed(fingerprint, key, "fingerprint") for key in ("spacings", "shapes_after_crop"))
-    if len(spacings) != len(shapes):
-        raise PlanError(f"this fingerprint has {len(spacings)} spacings but {len(shapes)} shapes; one a case of each.")
-    relative_size = _needed(fingerprint, "median_relative_size_after_cropping", "fingerprint")
-    intensities = _needed(fingerprint, "foreground_intensity_properties_per_channel", "fingerprint")
-    channels = dataset.get("channel_names") or _needed(dataset, "modality", "dataset.json")
-    if len(channels) != len(intensities):
-        raise PlanError(f"dataset.json has {len(channels)} channels, the fingerprint knows {len(intensities)}.")
-    cases = tuple(
-        CaseFacts(
-            name=f"case_{number:04d}",
-            shape=tuple(shape),
-            cropped_shape=tuple(shape),
-            spacing=tuple(spacing),
-            relative_size=float(relative_size),
-        )
-        for number, (shape, spacing) in enumerate(zip(shapes, spacings, strict=True))
-    )
-    declared = int(dataset.get("numTraining", len(cases)))
-    return Fingerprint(
-        dataset_name=str(name or dataset.get("name", "Dataset")),
-        channels=tuple(str(channel) for channel in channels.values()),
-        labels=labels_from_json(_needed(dataset, "labels", "dataset.json"), dataset.get("regions_class_order")),
-        cases=cases,
-        intensities=tuple(_intensity_facts(facts) for facts in intensities.values()),
-        file_ending=str(dataset.get("file_ending", ".nii.gz")),
-        declared_cases=None if declared == len(cases) else declared,
-    )
-
-
-def _intensity_facts(facts: Mapping[str, Any]) -> IntensityFacts:
-    values = {ours: _needed(facts, theirs, "fingerprint's intensities") for theirs, ours in INTENSITIES.items()}
-    read: IntensityFacts = from_jsonable(IntensityFacts, values)
-    return read
-
-
-def fingerprint_to_nnunet(fingerprint: Fingerprint) -> JSON:
-    """What nnU-Net keeps as ``dataset_fingerprint.json``."""
-    return {
-        "foreground_intensity_properties_per_channel": {
-            str(i): _intensities(facts) for i, facts in enumerate(fingerprint.intensities)
-        },
-        "median_relative_size_after_cropping": fingerprint.relative_size,
-        "shapes_after_crop": [list(case.cropped_shape) for case in fingerprint.cases],
-        "spacings": [list(case.spacing) for case in fingerprint.cases],
-    }
-
-
-def _intensities(facts: IntensityFacts) -> JSON:
-    return {theirs: getattr(facts, ours) for theirs, ours in INTENSITIES.items()}
 
 
 def plan_to_nnunet(plan: Plan) -> JSON:
@@ -143,7 +57,7 @@ def _reader(plan: Plan) -> str:
 
 def _intensities_to_nnunet(plan: Plan) -> JSON:
     """Those of the fingerprint; where a CT normalization was given, the numbers it uses."""
-    entries = {str(i): _intensities(facts) for i, facts in enumerate(plan.fingerprint.intensities)}
+    entries = {str(i): intensities_to_nnunet(facts) for i, facts in enumerate(plan.fingerprint.intensities)}
     for entry, scheme in zip(entries.values(), plan.configurations[0].normalization, strict=True):
         if isinstance(scheme, CTNormalization):
             numbers = {"percentile_00_5": scheme.low, "percentile_99_5": scheme.high}
@@ -215,7 +129,6 @@ def _resampling(resampling: Resampling, order: int, *, is_seg: bool) -> JSON:
 
 def _architecture(network: NetworkSpec) -> JSON:
     n = network.dimensions
-    depths = "n_conv_per_stage" if network.kind == "plain" else "n_blocks_per_stage"
     return {
         "network_class_name": NETWORKS[network.kind],
         "arch_kwargs": {
@@ -224,7 +137,7 @@ def _architecture(network: NetworkSpec) -> JSON:
             "conv_op": f"torch.nn.modules.conv.Conv{n}d",
             "kernel_sizes": [list(kernel) for kernel in network.kernel_sizes],
             "strides": [list(stride) for stride in network.strides],
-            depths: list(network.encoder_blocks),
+            DEPTHS[network.kind]: list(network.encoder_blocks),
             "n_conv_per_stage_decoder": list(network.decoder_blocks),
             "conv_bias": True,
             "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{n}d",
@@ -238,7 +151,22 @@ def _architecture(network: NetworkSpec) -> JSON:
     }
 
 
-def _needed(data: Mapping[str, Any], key: str, what: str) -> Any:
-    if key not in data:
-        raise PlanError(f"this {what} has no {key!r}; it has {', '.join(map(repr, data)) or 'nothing'}.")
-    return data[key]
+def plan_from_nnunet(plans: Mapping[str, Any], fingerprint: Fingerprint, *, budget: Budget | None = None) -> Plan:
+    """The plan that an ``nnUNetPlans.json`` holds, for the dataset with this fingerprint.
+
+    What nnU-Net's rules give follows from them; every other value becomes a given one. The memory target, which the
+    file does not keep, is the one that explains most of it, unless a `budget` is given. Raises `PlanError` for
+    missing or unknown keys, and for what autoseg has no counterpart of.
+    """
+    wanted = decisions_in(plans)
+    budget = budget or budget_behind(plans, wanted, fingerprint)
+    plan = make_plan(fingerprint, budget)
+    wanted = with_channels(wanted, plan)
+    given: dict[str, Any] = {}
+    while different := [name for name in differing(plan, wanted) if name not in given]:
+        given[different[0]] = wanted[different[0]]  # what follows from it may then agree
+        plan = make_plan(fingerprint, budget, given=given)
+    missing = [name for name in wanted if name not in plan.trace]
+    if missing:
+        raise PlanError(f"this plan decides {missing[0]!r}, but for this dataset {plan.trace['dimensions'].reason}.")
+    return plan

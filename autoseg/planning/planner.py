@@ -8,7 +8,7 @@ from typing import Any
 
 from autoseg.core.decisions import Decision, Ledger, Rule
 from autoseg.data.fingerprint import Fingerprint
-from autoseg.planning import network_rules, rules
+from autoseg.planning import network_rules, resolution_rules, rules
 from autoseg.planning.budget import Budget
 from autoseg.planning.configuration import Configuration
 from autoseg.planning.facts import Facts, check_fingerprint
@@ -45,17 +45,17 @@ def make_plan(fingerprint: Fingerprint, budget: Budget = DEFAULT, *, given: Mapp
         full = drafts["3d_fullres"] = network.decide("3d_fullres", spacing)
         lowres = log.decide(
             "lowres",
-            network_rules.lowres,
+            resolution_rules.lowres,
             spacing=spacing,
             median_shape=full["median_shape"],
             patch_size=full["patch_size"],
             memory=network.memory,
         )
     else:
-        lowres = log.decide("lowres", network_rules.no_lowres, dimensions=images.dimensions)
+        lowres = log.decide("lowres", resolution_rules.no_lowres, dimensions=images.dimensions)
     cascade = log.decide(
         "cascade",
-        network_rules.cascade,
+        resolution_rules.cascade,
         lowres=lowres,
         lowres_reason=lowres.reason,
         compared=lowres.thresholds,
@@ -68,7 +68,7 @@ def make_plan(fingerprint: Fingerprint, budget: Budget = DEFAULT, *, given: Mapp
 
     for name, draft in drafts.items():
         draft["batch_dice"] = log.decide(
-            f"{name}/batch_dice", network_rules.batch_dice, configuration=name, lowres=lowres
+            f"{name}/batch_dice", resolution_rules.batch_dice, configuration=name, lowres=lowres
         )
     if cascade.value:
         drafts["3d_cascade_fullres"] = network.inherit("3d_cascade_fullres", drafts["3d_fullres"])
@@ -204,7 +204,7 @@ class _Networks:
     def inherit(self, name: str, full: Mapping[str, Decision]) -> dict[str, Decision]:
         """The second stage of the cascade: the full resolution with the first stage's result as further input."""
         draft = {
-            what: self.log.decide(f"{name}/{what}", network_rules.inherited, full_resolution=decision)
+            what: self.log.decide(f"{name}/{what}", resolution_rules.inherited, full_resolution=decision)
             for what, decision in full.items()
             if what != "network"
         }

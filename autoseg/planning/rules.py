@@ -28,45 +28,47 @@ def target_spacing(
 ) -> Because[Spacing]:
     """The median; along a coarse axis of few voxels the 10th percentile, so that fewer slices are invented."""
     axis = int(np.argmax(median_spacing))
-    other_spacing = max(s for a, s in enumerate(median_spacing) if a != axis)
-    other_voxels = min(n for a, n in enumerate(median_shape) if a != axis)
+    coarse, short = _coarse_and_short(axis, median_spacing, median_shape)
+    finer = (*median_spacing[:axis], fine_spacing[axis], *median_spacing[axis + 1 :])
+    if not (coarse.holds and short.holds):
+        median = Attempt(median_spacing, "the median of all cases", accepted=True)
+        tried = (median, Attempt(finer, "only for a coarse and short axis"))
+        reason = f"the median of all cases, because {short if coarse.holds else coarse}"
+        return Because(median_spacing, reason, tried, (coarse, short), "median")
+    limit = max(s for a, s in enumerate(median_spacing) if a != axis)
+    bounded = Threshold(
+        quantity=f"10th percentile of axis {axis}, against the next axis",
+        value=fine_spacing[axis],
+        relation="<",
+        limit=limit,
+        unit="mm",
+    )
+    reason = f"axis {axis} is coarse and short: its 10th percentile {fine_spacing[axis]:.4g} mm, not its median"
+    branch = "10th percentile"
+    if bounded.holds:
+        finer = (*median_spacing[:axis], limit + 1e-5, *median_spacing[axis + 1 :])
+        reason, branch = f"{reason}, but no finer than the next axis, {limit:.4g} mm", "just above the next axis"
+    tried = (Attempt(median_spacing, "invents too many slices"), Attempt(finer, branch, accepted=True))
+    return Because(finer, reason, tried, (coarse, short, bounded), branch)
+
+
+def _coarse_and_short(axis: int, spacing: Spacing, shape: tuple[float, ...]) -> tuple[Threshold, Threshold]:
+    """Whether an axis is three times as coarse as any other, and has less than a third of their voxels."""
     coarse = Threshold(
         quantity=f"median spacing of axis {axis}, against 3 times the next",
-        value=median_spacing[axis],
+        value=spacing[axis],
         relation=">",
-        limit=ANISOTROPY * other_spacing,
+        limit=ANISOTROPY * max(s for a, s in enumerate(spacing) if a != axis),
         unit="mm",
     )
     short = Threshold(
         quantity=f"3 times the median voxels of axis {axis}, against the next",
-        value=median_shape[axis] * ANISOTROPY,
+        value=shape[axis] * ANISOTROPY,
         relation="<",
-        limit=other_voxels,
+        limit=min(n for a, n in enumerate(shape) if a != axis),
         unit="voxels",
     )
-    finer = fine_spacing[axis]
-    if not (coarse.holds and short.holds):
-        failing = short if coarse.holds else coarse
-        tried = (
-            Attempt(median_spacing, "the median of all cases", accepted=True),
-            Attempt((*median_spacing[:axis], finer, *median_spacing[axis + 1 :]), "only for a coarse and short axis"),
-        )
-        return Because(median_spacing, f"the median of all cases, because {failing}", tried, (coarse, short), "median")
-    bounded = Threshold(
-        quantity=f"10th percentile of axis {axis}, against the next axis",
-        value=finer,
-        relation="<",
-        limit=other_spacing,
-        unit="mm",
-    )
-    reason = f"axis {axis} is coarse and short: its 10th percentile {finer:.4g} mm, not its median"
-    if bounded.holds:
-        finer = other_spacing + 1e-5
-        reason += f", and no finer than the next axis, {other_spacing:.4g} mm"
-    value = (*median_spacing[:axis], finer, *median_spacing[axis + 1 :])
-    tried = (Attempt(median_spacing, "invents too many slices"), Attempt(value, "the finer axis", accepted=True))
-    branch = "just above the next axis" if bounded.holds else "10th percentile"
-    return Because(value, reason, tried, (coarse, short, bounded), branch)
+    return coarse, short
 
 
 @source("nnU-Net determine_transpose")
