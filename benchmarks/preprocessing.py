@@ -106,7 +106,7 @@ def compare_commands(arguments: argparse.Namespace, folder: Path) -> bool:
     theirs: dict[str, list[float]] = {"fingerprint": [], "preprocess": []}
     for turn in range(arguments.turns):
         out = ["--out", str(folder / f"work_{turn}")]
-        autoseg = [sys.executable, "-m", "autoseg.cli"]
+        autoseg = [sys.executable, "-c", "import sys; from autoseg.cli import main; sys.exit(main())"]
         ours["fingerprint"].append(timed([*autoseg, "fingerprint", str(arguments.data), *out]))
         both = [[*autoseg, "preprocess", str(arguments.data), *out, "--configuration", c] for c in ("2d", "3d_fullres")]
         ours["preprocess"].append(sum(timed(command) for command in both))
@@ -117,6 +117,10 @@ def compare_commands(arguments: argparse.Namespace, folder: Path) -> bool:
             timed([call[0] + "plan_experiment", "-d", "4"], environment)
             command = [call[0] + "preprocess", "-d", "4", "-c", "2d", "3d_fullres", "-np", "2", "2"]
             theirs["preprocess"].append(timed(command, environment))
+        cases = len(json.loads((arguments.data / "dataset.json").read_text())["training"])
+        for configuration in ("2d", "3d_fullres"):
+            done = len(list((folder / f"work_{turn}" / "preprocessed" / configuration).glob("*.json")))
+            assert done == cases, f"{done} of {cases} cases were preprocessed for {configuration}"
     sound = True
     for stage, seconds in ours.items():
         print(f"autoseg {stage} of {arguments.data.name}: {min(seconds):.1f} s", end="")

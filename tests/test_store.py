@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import blosc2
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -21,6 +22,7 @@ from autoseg.data.dataset import Case, Dataset, open_dataset
 from autoseg.data.geometry import Box
 from autoseg.data.normalization import NoNormalization
 from autoseg.data.splits import Split
+from autoseg.preprocessing import files
 from autoseg.preprocessing.store import preprocess
 
 SHAPE = (10, 12, 14)
@@ -144,6 +146,51 @@ def test_a_setting_makes_everything_again_only_if_it_matters(dataset, tmp_path, 
     made.clear()
     quiet(dataset, configuration(**after), folder=tmp_path)
     assert bool(made) == again
+
+
+class TestSharing:
+    def test_configurations_on_the_same_grid_share_their_files(self, dataset, tmp_path, made):
+        three = quiet(dataset, folder=tmp_path)
+        made.clear()
+        two = quiet(dataset, configuration(spacing=(1.0, 1.0)), folder=tmp_path)
+        assert made == []
+        assert all(same(three[name], two[name]) for name in three)
+        inodes = {p.stat().st_ino for p in (tmp_path / "preprocessed").rglob("case_0.b2nd")}
+        assert len(inodes) == 1
+        quiet(dataset, configuration(spacing=(1.0, 1.0)), folder=tmp_path)
+        assert made == []
+
+    def test_replacing_one_leaves_the_other(self, dataset, tmp_path):
+        quiet(dataset, folder=tmp_path)
+        two = quiet(dataset, configuration(spacing=(1.0, 1.0)), folder=tmp_path)
+        whole = two["case_0"]
+        quiet(dataset, configuration(spacing=(2.0, 2.0, 2.0)), folder=tmp_path)
+        assert same(two["case_0"], whole)
+
+    def test_large_arrays_are_stored_again_in_chunks_for_the_other_patch(self, dataset, tmp_path, made, monkeypatch):
+        monkeypatch.setattr(files, "SMALL", 0)
+        three = quiet(dataset, folder=tmp_path)
+        made.clear()
+        two = quiet(dataset, configuration(spacing=(1.0, 1.0)), folder=tmp_path)
+        assert made == []
+        assert same(three["case_5"], two["case_5"])
+        chunks = [blosc2.open(str(p), mode="r").chunks for p in sorted(tmp_path.rglob("case_0.b2nd"))]
+        assert chunks == [(1, 1, 12, 14), (1, 10, 12, 14)]
+
+    def test_what_cannot_be_read_there_is_made_here(self, dataset, tmp_path, made, monkeypatch):
+        monkeypatch.setattr(files, "SMALL", 0)
+        quiet(dataset, folder=tmp_path)
+        path = tmp_path / "preprocessed" / "3d_fullres" / "case_3.b2nd"
+        path.write_bytes(bytes(path.stat().st_size))
+        made.clear()
+        quiet(dataset, configuration(spacing=(1.0, 1.0)), folder=tmp_path)
+        assert made == ["case_3"]
+
+    def test_another_grid_is_not_shared(self, dataset, tmp_path, made):
+        quiet(dataset, folder=tmp_path)
+        made.clear()
+        quiet(dataset, configuration(spacing=(1.0, 1.1)), folder=tmp_path)
+        assert len(made) == 6
 
 
 def test_what_was_replaced_is_not_read_under_the_old_name(dataset, tmp_path):

@@ -143,7 +143,7 @@ def _check_channels(name: str, image: Image, configuration: Configuration) -> No
 
 def _geometry(original: Grid, box: Box, configuration: Configuration) -> CaseGeometry:
     before = original.as_3d().transpose(configuration.axis_order).spacing
-    after = (*before[: 3 - len(configuration.spacing)], *configuration.spacing)  # 2d keeps the case's own slices
+    after = target_spacing(before, configuration)
     return CaseGeometry(
         original=original,
         axis_order=configuration.axis_order,
@@ -152,6 +152,11 @@ def _geometry(original: Grid, box: Box, configuration: Configuration) -> CaseGeo
         spacing_before=before,
         spacing_after=after,
     )
+
+
+def target_spacing(before: Spacing, configuration: Configuration) -> Spacing:
+    """The configuration's spacing with three axes: 2d keeps the distance of a case's own slices."""
+    return (*before[: 3 - len(configuration.spacing)], *configuration.spacing)
 
 
 def _normalized(name: str, array: ImageArray, inside: Mask, configuration: Configuration) -> ImageArray:

@@ -8,6 +8,7 @@ from typing import Any
 
 from autoseg.core.errors import StorageError
 from autoseg.core.serialization import component_name, digest, to_jsonable
+from autoseg.core.types import Spacing
 from autoseg.data.dataset import Case
 from autoseg.data.images import file_state
 from autoseg.data.normalization import CTNormalization, NoNormalization, RescaleTo01, RGBTo01, ZScore
@@ -17,19 +18,24 @@ FORMAT = 1  # raised whenever the same inputs give other arrays
 OURS = (ZScore, CTNormalization, RescaleTo01, RGBTo01, NoNormalization)
 
 
-def case_key(case: Case, configuration: Configuration) -> str:
-    """Changes whenever the preprocessed arrays would: with a file, a setting, or the body of the user's own function.
+def inputs_key(case: Case, configuration: Configuration) -> str:
+    """Changes with a file of the case, a setting (but the spacing), or the body of the user's own normalization.
 
     Files are recognised by path, size and time, so that nothing has to be read to know that nothing changed.
     """
     paths = [*case.image_paths, *([case.label_path] if case.label_path else [])]
-    return digest([FORMAT, _settings(configuration), [file_state(Path(path)) for path in paths]])
-
-
-def _settings(configuration: Configuration) -> dict[str, Any]:
-    names = ("channels", "labels", "axis_order", "spacing", "mask_background", "resampling")
+    names = ("channels", "labels", "axis_order", "mask_background", "resampling")
     settings = {name: getattr(configuration, name) for name in names}
-    return settings | {"normalization": [n if isinstance(n, OURS) else _code(n) for n in configuration.normalization]}
+    normalization = [n if isinstance(n, OURS) else _code(n) for n in configuration.normalization]
+    return digest([FORMAT, settings, normalization, [file_state(Path(path)) for path in paths]])
+
+
+def content_key(inputs: str, spacing: Spacing) -> str:
+    """The key of arrays made from these inputs at this spacing of three axes.
+
+    Configurations that bring a case to the same spacing have the same arrays: often ``2d`` and ``3d_fullres``.
+    """
+    return digest([inputs, spacing])
 
 
 def _code(component: Any) -> list[Any]:

@@ -30,7 +30,7 @@ else:
 
 DEFAULT = Resampling()
 NEGLIGIBLE = 1e-9  # weights below this cannot be seen in float32, and as subnormal numbers they cost a factor of 20
-BLOCK = 128  # rows of a matrix multiplied together: half the time at 512 voxels an axis, the same at 128
+BLOCK = 256  # rows of a matrix multiplied together: beyond it the zeros far from the diagonal cost half of the time
 SLAB = 1 << 24  # voxels of the finished grid that the running arg-max looks at together
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from autoseg.core.errors import AutosegError, DatasetError, PreprocessingError, did_you_mean
+from autoseg.core.errors import AutosegError, DatasetError, PreprocessingError, StorageError, did_you_mean
 from autoseg.core.serialization import digest
 from autoseg.core.shown import Shown
 from autoseg.core.types import ImageArray, LabelArray, PathLike, Shape
@@ -21,12 +23,12 @@ from autoseg.data.splits import Split, make_splits
 from autoseg.planning.configuration import Configuration
 from autoseg.preprocessing.cases import CaseGeometry, PreprocessedCase, preprocess_case
 from autoseg.preprocessing.files import CaseFiles
-from autoseg.preprocessing.keys import case_key
+from autoseg.preprocessing.keys import content_key, inputs_key
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One case of a preprocessed dataset: what it was made from, as a key, and its shape."""
+    """One case of a preprocessed dataset: what its arrays were made from, as a key, and their shape."""
 
     key: str
     shape: Shape
@@ -78,12 +80,12 @@ class PreprocessedDataset(Shown):
 
     def __getitem__(self, name: str) -> PreprocessedCase:
         files = self._stored(name)
-        return self.memory[name] if files is None else files.load(self.configuration)
+        return self.memory[name] if files is None else files.load(self.entries[name].key, self.configuration)
 
     def geometry(self, name: str) -> CaseGeometry:
         """How the case got its grid, without reading its voxels."""
         files = self._stored(name)
-        return self.memory[name].geometry if files is None else files.geometry()
+        return self.memory[name].geometry if files is None else files.geometry(self.entries[name].key)
 
     def class_locations(self, name: str) -> dict[str, np.ndarray]:
         """Voxels (n, 3) of each label or region, without reading the case's arrays."""
@@ -94,7 +96,7 @@ class PreprocessedDataset(Shown):
         """The image (channel, z, y, x) and the label map (z, y, x) inside a box; only its chunks are decompressed."""
         files = self._stored(name)
         if files is not None:
-            return files.read(box)
+            return files.read(box, self.entries[name].key)
         case = self.memory[name]
         assert case.label is not None  # training cases have one
         return case.array[(slice(None), *box.slices)], case.label[box.slices]
@@ -115,7 +117,7 @@ class PreprocessedDataset(Shown):
             raise DatasetError(f"no preprocessed case is called {name!r}. {did_you_mean(name, self.entries)}")
         if self.folder is None:
             return None
-        return CaseFiles(self.folder, self.configuration.name, name, self.entries[name].key)
+        return CaseFiles(self.folder, self.configuration.name, name)
 
     def __repr__(self) -> str:
         where = "in memory" if self.folder is None else f"in {self.folder}"
@@ -139,35 +141,63 @@ def preprocess(
     never holds more than one (or one a worker); those that are there and whose inputs did not change are not computed
     again. Without a folder everything stays in memory. `workers` are threads of this process.
 
+    Configurations that bring a case to the same grid share its arrays.
+
     Raises `DatasetError` or `PreprocessingError` naming the case, `StorageError` where the folder cannot be written.
     """
     from tqdm.auto import tqdm
 
-    folder = None if folder is None else Path(folder)
-    entries: dict[str, Entry] = {}
     memory: dict[str, PreprocessedCase] = {}
-
-    def prepare(case: Case) -> tuple[str, Entry]:
-        key = case_key(case, configuration)
-        if folder is None:
-            memory[case.name] = _prepared(case, configuration)
-            return case.name, Entry(key, memory[case.name].geometry.shape)
-        files = CaseFiles(folder, configuration.name, case.name, key)
-        if not files.finished():
-            files.save(_prepared(case, configuration), configuration)
-        return case.name, Entry(key, files.geometry().shape)
-
+    if folder is None:
+        prepare = partial(_keep, configuration=configuration, memory=memory)
+    else:
+        others = _other_configurations(Path(folder), configuration)
+        prepare = partial(_store, configuration=configuration, folder=Path(folder), others=others)
     steps = _each(prepare, dataset.training, workers)
     title = f"preprocess {configuration.name}"
-    for name, entry in tqdm(steps, total=len(dataset), desc=title, unit="case", disable=not show_progress, leave=False):
-        entries[name] = entry
+    entries = dict(tqdm(steps, total=len(dataset), desc=title, unit="case", disable=not show_progress, leave=False))
     return PreprocessedDataset(
-        folder=folder,
+        folder=None if folder is None else Path(folder),
         configuration=configuration,
         entries=entries,
         splits=dataset.splits or _splits(tuple(entries)),
         memory=memory,
     )
+
+
+def _keep(case: Case, *, configuration: Configuration, memory: dict[str, PreprocessedCase]) -> tuple[str, Entry]:
+    """Prepare a case and keep it in memory."""
+    memory[case.name] = prepared = _prepared(case, configuration)
+    key = content_key(inputs_key(case, configuration), prepared.geometry.spacing_after)
+    return case.name, Entry(key, prepared.geometry.shape)
+
+
+def _store(case: Case, *, configuration: Configuration, folder: Path, others: Sequence[str]) -> tuple[str, Entry]:
+    """Prepare a case and keep it in the folder, unless it is there, or another configuration has the same arrays."""
+    inputs, files = inputs_key(case, configuration), CaseFiles(folder, configuration.name, case.name)
+    for name in (configuration.name, *others):
+        found = CaseFiles(folder, name, case.name)
+        if geometry := found.find(inputs, configuration):
+            key = content_key(inputs, geometry.spacing_after)
+            if found == files or _shared(files, found, key, configuration):
+                return case.name, Entry(key, geometry.shape)
+    prepared = _prepared(case, configuration)
+    key = content_key(inputs, prepared.geometry.spacing_after)
+    files.save(prepared, key, configuration)
+    return case.name, Entry(key, prepared.geometry.shape)
+
+
+def _shared(files: CaseFiles, found: CaseFiles, key: str, configuration: Configuration) -> bool:
+    """Whether the arrays of another configuration could be taken over; if not, making them anew will tell why."""
+    with contextlib.suppress(StorageError):
+        files.save_as(found, key, configuration)
+        return True
+    return False
+
+
+def _other_configurations(folder: Path, configuration: Configuration) -> list[str]:
+    parent = folder / "preprocessed"
+    return sorted(p.name for p in parent.iterdir() if p.name != configuration.name) if parent.is_dir() else []
 
 
 def _splits(names: tuple[str, ...]) -> tuple[Split, ...]:
