@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from autoseg.planning.configuration import AugmentationSettings
 
 OUTSIDE = -1  # the label of voxels that are no part of the patient's image
+LABELS_AT_ONCE = 8  # resampled together: one pass for most datasets, bounded memory for a hundred classes
 Batch = tuple[Tensor, Tensor]  # images (batch, channel, *space), label maps (batch, *space)
 Range = tuple[float, float]
 
@@ -139,19 +140,23 @@ def resample_affine(batch: Batch, matrices: Tensor, patch: Sequence[int]) -> Bat
     points = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(1, -1, n)
     half = torch.tensor([s / 2 for s in space], device=images.device)
     grid = ((points @ matrices.transpose(1, 2)) / half).flip(-1).reshape(len(images), *patch, n)
-    sampled = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    values = [v for v in torch.unique(labels).tolist() if v != OUTSIDE]
     best = torch.zeros((len(labels), *patch), device=images.device)
     outside = torch.ones_like(best)  # whatever share no label claims belongs to the outside
     winner = torch.full_like(best, OUTSIDE, dtype=labels.dtype)
-    for value in torch.unique(labels).tolist():  # one label after the other: memory stays small with many classes
-        if value == OUTSIDE:
-            continue
-        indicator = (labels == value)[:, None].to(images.dtype)
-        score = F.grid_sample(indicator, grid, mode="bilinear", padding_mode="zeros", align_corners=False)[:, 0]
-        outside -= score
-        winner = torch.where(score > best, torch.full_like(winner, value), winner)
-        best = torch.maximum(score, best)
-    return sampled, torch.where(outside > best, torch.full_like(winner, OUTSIDE), winner)
+    sampled = images[:, :0]
+    for first in range(0, max(len(values), 1), LABELS_AT_ONCE):  # images ride along with the first labels
+        some = values[first : first + LABELS_AT_ONCE]
+        stack = [(labels == value)[:, None].to(images.dtype) for value in some]
+        channels = torch.cat([images, *stack] if first == 0 else stack, dim=1)
+        scores = F.grid_sample(channels, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        if first == 0:
+            sampled, scores = scores[:, : images.shape[1]], scores[:, images.shape[1] :]
+        for value, score in zip(some, scores.unbind(1), strict=True):
+            outside -= score
+            winner = torch.where(score > best, value, winner)
+            best = torch.maximum(score, best)
+    return sampled, torch.where(outside > best, OUTSIDE, winner)
 
 
 def add_noise(images: Tensor, random: Generator) -> Tensor:
