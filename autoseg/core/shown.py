@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import importlib
 from html import escape
+from typing import Any
+
+
+def ask_display(module: str, verb: str, *arguments: object) -> Any:
+    """Call a function of ``autoseg.display`` by name, for objects that offer a widget or a picture of themselves."""
+    return getattr(importlib.import_module(f"autoseg.display.{module}"), verb)(*arguments)
 
 
 class Shown:

@@ -12,11 +12,12 @@ from importlib import import_module
 ROOMS = {  # the folder of an object's class: the modules that display what lives there
     "core": ("decisions",),
     "data": ("data", "fingerprint"),
-    "planning": ("plan",),
+    "planning": ("plan", "answers"),
     "preprocessing": ("preprocessing",),
     "training": ("training",),
     "prediction": ("results",),
     "evaluation": ("results",),
+    "interop": ("answers",),
 }
 
 

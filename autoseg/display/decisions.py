@@ -107,7 +107,7 @@ def attempts_table(attempts: Sequence[Attempt], name: str) -> Html:
         (f"… {len(attempts) - ATTEMPTS} more", *("" for _ in columns), "")
         if a is None
         else (
-            tag("b" if a.accepted else "span", value_of(a.value, name)),
+            tag("b" if a.accepted else "span", value_of(a.value, name), class_="as-whole"),
             *(value_of(a.numbers.get(c, ""), c) for c in columns),
             tag("b" if a.accepted else "span", a.outcome),
         )

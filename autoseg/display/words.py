@@ -136,7 +136,9 @@ def _sequence(values: Sequence[Any], name: str) -> str:
 
 
 def _dataclass(value: Any) -> str:
-    """Fields with their names; only the first line of what has a display of its own."""
+    """Its own words where it has some; else fields with their names, or the first line of what has a display."""
+    if "__str__" in vars(type(value)):
+        return str(value)
     if hasattr(value, "_repr_html_"):
         return repr(value).partition("\n")[0]
     shown = [(f.name, getattr(value, f.name)) for f in fields(value) if f.repr]

@@ -10,7 +10,7 @@ from typing import Any
 from autoseg.core.decisions import Trace
 from autoseg.core.errors import PlanError, StorageError, did_you_mean
 from autoseg.core.serialization import Components, from_jsonable, read_json, to_jsonable, write_json
-from autoseg.core.shown import Shown
+from autoseg.core.shown import Shown, ask_display
 from autoseg.core.types import Axes, PathLike, Shape, Spacing
 from autoseg.data.fingerprint import Fingerprint
 from autoseg.data.normalization import Normalization
@@ -102,6 +102,10 @@ class Plan(Shown):
     def margins(self) -> Margins:
         """How far every thresholded decision is from another choice, and which single case would tip it."""
         return margins_of(self)
+
+    def explore(self) -> Any:
+        """A widget: sliders for memory, spacing, shape, cases, channels and preset, and what follows, at once."""
+        return ask_display("plan_explorer", "explore_plan", self)
 
     def save(self, path: PathLike) -> Path:
         """Write ``plan.json``: what the plan was made from, and what was decided."""
