@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     from autoseg.display.report import write_report as write_report
     from autoseg.evaluation.scores import Evaluation as Evaluation
     from autoseg.evaluation.scores import evaluate as evaluate
+    from autoseg.interop.nnunet_edits import explain_plan as explain_plan
+    from autoseg.interop.nnunet_plans import fingerprint_from_nnunet as fingerprint_from_nnunet
+    from autoseg.interop.nnunet_plans import fingerprint_to_nnunet as fingerprint_to_nnunet
+    from autoseg.interop.nnunet_plans import plan_from_nnunet as plan_from_nnunet
+    from autoseg.interop.nnunet_plans import plan_to_nnunet as plan_to_nnunet
     from autoseg.planning.budget import Budget as Budget
     from autoseg.planning.plan import Plan as Plan
     from autoseg.planning.planner import make_plan as make_plan
@@ -39,6 +44,7 @@ if TYPE_CHECKING:
     from autoseg.training.blueprint import Blueprint as Blueprint
     from autoseg.training.loop import Training as Training
     from autoseg.training.model import TrainedModel as TrainedModel
+    from autoseg.training.running import finish as finish
     from autoseg.training.running import resume as resume
     from autoseg.training.running import train as train
 
@@ -56,11 +62,17 @@ PUBLIC = {  # name: the module it lives in, in the order of the work
     "make_plan": "planning.planner",
     "Plan": "planning.plan",
     "Budget": "planning.budget",
+    "explain_plan": "interop.nnunet_edits",
+    "fingerprint_from_nnunet": "interop.nnunet_plans",
+    "fingerprint_to_nnunet": "interop.nnunet_plans",
+    "plan_from_nnunet": "interop.nnunet_plans",
+    "plan_to_nnunet": "interop.nnunet_plans",
     "preprocess": "preprocessing.store",
     "PreprocessedDataset": "preprocessing.store",
     "Blueprint": "training.blueprint",
     "train": "training.running",
     "Training": "training.loop",
+    "finish": "training.running",
     "resume": "training.running",
     "TrainedModel": "training.model",
     "predict": "prediction.inference",
