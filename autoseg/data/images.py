@@ -155,6 +155,7 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, Grid]:
     from nibabel.spatialimages import HeaderDataError
 
     reader = sitk.ImageFileReader()
+    reader.SetImageIO("NiftiImageIO")  # else every format that ITK knows is tried first
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
     try:
