@@ -34,6 +34,17 @@ JOBS: dict[str, tuple[str, tuple[int, ...], tuple[int, ...], float]] = {
     "10 probability channels, order 1": ("probabilities", (10, 80, 128, 128), (160, 256, 256), 8),
 }
 COMMANDS_FACTOR = 3.0
+FINGERPRINT = """
+import sys, autoseg
+autoseg.extract_fingerprint(autoseg.open_dataset(sys.argv[1]), folder=sys.argv[2])
+"""
+PREPROCESS = """
+import sys, autoseg
+dataset = autoseg.open_dataset(sys.argv[1])
+plan = autoseg.make_plan(autoseg.extract_fingerprint(dataset, folder=sys.argv[2]))
+for name in ("2d", "3d_fullres"):
+    autoseg.preprocess(dataset, plan[name], folder=sys.argv[2])
+"""
 TOLERANCE = 1e-4  # of the range of values; labels may not differ at all
 EVEN = {"spacing_from": (1.0, 1.0, 1.0), "spacing_to": (1.0, 1.0, 1.0)}
 RESAMPLE: dict[str, Callable[[np.ndarray, tuple[int, ...]], np.ndarray]] = {
@@ -105,11 +116,9 @@ def compare_commands(arguments: argparse.Namespace, folder: Path) -> bool:
     ours: dict[str, list[float]] = {"fingerprint": [], "preprocess": []}
     theirs: dict[str, list[float]] = {"fingerprint": [], "preprocess": []}
     for turn in range(arguments.turns):
-        out = ["--out", str(folder / f"work_{turn}")]
-        autoseg = [sys.executable, "-c", "import sys; from autoseg.cli import main; sys.exit(main())"]
-        ours["fingerprint"].append(timed([*autoseg, "fingerprint", str(arguments.data), *out]))
-        both = [[*autoseg, "preprocess", str(arguments.data), *out, "--configuration", c] for c in ("2d", "3d_fullres")]
-        ours["preprocess"].append(sum(timed(command) for command in both))
+        out = str(folder / f"work_{turn}")
+        ours["fingerprint"].append(timed([sys.executable, "-c", FINGERPRINT, str(arguments.data), out]))
+        ours["preprocess"].append(timed([sys.executable, "-c", PREPROCESS, str(arguments.data), out]))
         if arguments.nnunet:
             call = [str(Path(arguments.nnunet).with_name("nnUNetv2_"))]
             command = [call[0] + "extract_fingerprint", "-d", "4", "-np", "2", "--clean"]
