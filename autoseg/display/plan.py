@@ -5,12 +5,14 @@ from __future__ import annotations
 from autoseg.core.decisions import Decision, Trace
 from autoseg.data.normalization import name_of
 from autoseg.display import render
+from autoseg.display.colours import bar
 from autoseg.display.decisions import decision_table, kinds_in_words
 from autoseg.display.html import Html, beside, card, facts, fold, inner_card, join, table, tag, text
 from autoseg.display.sketches import feature_maps, patch_in_image, unet
 from autoseg.display.words import count, number, share, times, value_of
 from autoseg.planning.budget import Budget
 from autoseg.planning.configuration import Configuration
+from autoseg.planning.memory import stage_elements
 from autoseg.planning.plan import Plan
 
 MAIN = ("spacing", "patch_size", "batch_size")  # the decisions whose reasons a plan tells at once
@@ -81,6 +83,14 @@ def stage_table(configuration: Configuration) -> Html:
     """One row a stage of the network."""
     network = configuration.network
     sizes = feature_maps(network, configuration.patch_size)
+    written = stage_elements(
+        configuration.patch_size,
+        network.strides,
+        network.features,
+        encoder_blocks=network.encoder_blocks,
+        decoder_blocks=network.decoder_blocks,
+        residual=network.kind == "residual",
+    )
     rows = [
         (
             i,
@@ -90,10 +100,11 @@ def stage_table(configuration: Configuration) -> Html:
             times(network.strides[i]),
             network.encoder_blocks[i],
             network.decoder_blocks[i] if i < network.stages - 1 else "–",
+            bar(written[i] / sum(written), share(written[i] / sum(written)), width=60),
         )
         for i in range(network.stages)
     ]
-    head = ("stage", "feature map", "features", "kernel", "stride", "encoder blocks", "decoder blocks")
+    head = ("stage", "feature map", "features", "kernel", "stride", "blocks down", "blocks up", "memory")
     return table(head, rows, numbers=(2, 5, 6))
 
 
