@@ -31,7 +31,7 @@ else:
 DEFAULT = Resampling()
 NEGLIGIBLE = 1e-9  # weights below this cannot be seen in float32, and as subnormal numbers they cost a factor of 20
 BLOCK = 256  # rows of a matrix multiplied together: beyond it the zeros far from the diagonal cost half of the time
-SLAB = 1 << 24  # voxels of the finished grid that the running arg-max looks at together
+SLAB = 1 << 22  # voxels of the finished grid that the running arg-max looks at together
 
 
 def new_shape(shape: Sequence[int], spacing_from: Spacing, spacing_to: Spacing) -> Shape:
@@ -288,7 +288,8 @@ def argmax_resampled(
     spacings = {"spacing_from": spacing_from, "spacing_to": spacing_to}
     for rows, scores in resampled_slabs(logits, shape, **spacings, settings=settings):
         best = xp.full_like(winner[rows], -np.inf, dtype=xp.float32)
-        for number, score in enumerate(scores):
-            winner[rows][score > best] = number
-            xp.maximum(best, xp.asarray(score, dtype=xp.float32), out=best)
+        for number, score in enumerate(xp.asarray(score, dtype=xp.float32) for score in scores):
+            ahead = xp.asarray(score > best, dtype=winner.dtype) * number  # numbers grow, so the maximum is the latest
+            xp.maximum(winner[rows], ahead, out=winner[rows])
+            xp.maximum(best, score, out=best)
     return winner
