@@ -12,6 +12,7 @@ from autoseg.core.errors import DatasetError, ImageError, StorageError, did_you_
 from autoseg.core.serialization import read_json
 from autoseg.core.shown import Shown
 from autoseg.core.types import PathLike
+from autoseg.data.corrections import Corrections
 from autoseg.data.images import Image, LabelMap, read_image, read_label_map, suffix_of
 from autoseg.data.labels import Labels, labels_from_json
 from autoseg.data.splits import Split, make_splits
@@ -21,24 +22,27 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case(Shown):
-    """One patient image with its label map, as files; they are read on each call."""
+    """One patient image with its label map, as files; they are read, and corrected in memory, on each call."""
 
     name: str
     image_paths: tuple[Path, ...]
     label_path: Path | None
     channels: tuple[str, ...]
     labels: Labels
+    corrections: Corrections = Corrections()
 
     def image(self) -> Image:
         """Read the image. Raises `DatasetError` naming the case where a file cannot be used."""
-        return self._named(lambda: read_image(self.image_paths, self.channels))
+        return self._named(lambda: self.corrections.of_image(read_image(self.image_paths, self.channels)))
 
     def label(self) -> LabelMap:
         """Read the label map. Raises `DatasetError` where there is none, or it cannot be used."""
         if self.label_path is None:
             raise DatasetError(f"case {self.name!r} has no label map; only training cases have one.")
         path = self.label_path
-        return self._named(lambda: read_label_map(path, self.labels))
+        found = self._named(lambda: read_label_map(path, self.labels, correct=self.corrections.of_label_voxels))
+        target = self.image().grid if self.corrections.label_grid != "file" else None
+        return self._named(lambda: self.corrections.of_label_map(found, target))
 
     def _named(self, read: Callable[[], T]) -> T:
         try:

@@ -199,7 +199,8 @@ def extract_fingerprint(dataset: Dataset, *, folder: PathLike | None = None, sho
 
 
 def _files(case: Case) -> list[Any]:
-    return [file_state(path) for path in (*case.image_paths, case.label_path) if path is not None]
+    paths = [path for path in (*case.image_paths, case.label_path) if path is not None]
+    return [case.corrections, case.labels.file_values, *(file_state(path) for path in paths)]
 
 
 def _kept(path: Path, key: str) -> Fingerprint | None:

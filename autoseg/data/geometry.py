@@ -94,12 +94,12 @@ class Grid:
         columns = np.asarray(self.direction).T
         return "".join(letters[int(np.argmax(abs(c)))][int(c[np.argmax(abs(c))] < 0)] for c in columns)
 
-    def to_world(self, index: Sequence[float]) -> np.ndarray:
+    def to_world(self, index: Sequence[float] | np.ndarray) -> np.ndarray:
         """The position in mm of a voxel index (array order); fractions are allowed."""
         scaled = np.asarray(index, float) * np.asarray(self.spacing)
         return np.asarray(np.asarray(self.origin) + np.asarray(self.direction) @ scaled)
 
-    def to_index(self, point: Sequence[float]) -> np.ndarray:
+    def to_index(self, point: Sequence[float] | np.ndarray) -> np.ndarray:
         """The fractional voxel index (array order) of a position in mm."""
         offset = np.asarray(point, float) - np.asarray(self.origin)
         return np.asarray(np.linalg.solve(np.asarray(self.direction), offset) / np.asarray(self.spacing))

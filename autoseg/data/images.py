@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from autoseg.core.serialization import atomic_path
 from autoseg.core.shown import Shown
 from autoseg.core.types import ImageArray, LabelArray, PathLike
 from autoseg.data.geometry import Grid
+from autoseg.data.label_values import as_stored, meant_by
 from autoseg.data.labels import Labels
 
 if TYPE_CHECKING:
@@ -107,9 +108,16 @@ def read_image(paths: Sequence[PathLike], channels: Sequence[str]) -> Image:
     return Image(np.concatenate(arrays).astype(np.float32, copy=False), grids[0], tuple(channels))
 
 
-def read_label_map(path: PathLike, labels: Labels) -> LabelMap:
-    """A label map, in a small integer type. Raises `ImageError` where values are not whole numbers."""
+def read_label_map(
+    path: PathLike, labels: Labels, *, correct: Callable[[np.ndarray], np.ndarray] | None = None
+) -> LabelMap:
+    """A label map, in a small integer type; values that `labels` renumbers are read as what they stand for.
+
+    `correct` is applied to the voxels as they are in the file, (channel, z, y, x), before anything is expected of them.
+    Raises `ImageError` where values are not whole numbers.
+    """
     array, grid = _read(Path(path))
+    array = meant_by(array if correct is None else correct(array), labels)
     if len(array) > 1:
         raise ImageError(f"{Path(path).name} has {len(array)} channels; a label map has one integer a voxel.")
     return LabelMap(_as_integers(array[0], Path(path).name), grid, labels)
@@ -242,10 +250,10 @@ def _grid(size: Sequence[int], spacing: Sequence[float], origin: Sequence[float]
 
 
 def to_sitk(array: np.ndarray, grid: Grid) -> sitk.Image:
-    """A SimpleITK image of an array without channel axis, with its geometry."""
+    """A SimpleITK image of an array without channel axis, or with colours as its last, with its geometry."""
     import SimpleITK as sitk
 
-    image = sitk.GetImageFromArray(array)
+    image = sitk.GetImageFromArray(array, isVector=array.ndim > grid.dimensions)
     image.SetSpacing(grid.spacing[::-1])
     image.SetOrigin(grid.origin)
     image.SetDirection(np.asarray(grid.direction)[:, ::-1].ravel().tolist())
@@ -253,7 +261,7 @@ def to_sitk(array: np.ndarray, grid: Grid) -> sitk.Image:
 
 
 def write_label_map(label_map: LabelMap, path: PathLike) -> Path:
-    """Write a label map on its own grid, as uint8 where the values fit, in one step.
+    """Write a label map on its own grid, with the values that its dataset's files have, in one step.
 
     Raises `StorageError` where the folder is not writable, `ImageError` for an unknown format.
     """
@@ -262,8 +270,7 @@ def write_label_map(label_map: LabelMap, path: PathLike) -> Path:
     path = Path(path)
     if suffix_of(path) not in SUFFIXES:
         raise ImageError(f"{path.name}: the format {path.suffix or 'without suffix'} cannot be written. {_formats()}")
-    highest = int(label_map.array.max(initial=0))
-    array = label_map.array.astype(np.uint8 if highest < 255 else np.uint16)
+    array = as_stored(label_map.array, label_map.labels)
     with atomic_path(path) as temporary:
         try:
             sitk.WriteImage(to_sitk(array, label_map.grid), str(temporary), useCompression=True)

@@ -10,6 +10,7 @@ from autoseg.core.errors import DatasetError
 from autoseg.core.shown import Shown
 
 Values = int | tuple[int, ...]
+FileValue = int | float | tuple[int, ...]  # as a file holds it: a number, or a colour (red, green, blue)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,8 @@ class Labels(Shown):
         names: every label with its value, or with the values whose union it is (a region); without the ignore label.
         region_order: the value to write for each region, in order; later ones are written over earlier ones.
         ignore: the value that marks voxels nobody annotated.
+        file_values: pairs of a value in the files and the value it stands for, where files number labels otherwise;
+            values without a pair stand for themselves. Label maps are read so, and written back with the files' values.
 
     >>> labels = Labels({"background": 0, "anterior": 1, "posterior": 2})
     >>> labels.foreground, labels.outputs
@@ -27,11 +30,14 @@ class Labels(Shown):
     >>> tumour = Labels({"background": 0, "whole": (1, 2), "core": 2}, region_order=(1, 2))
     >>> tumour.has_regions, tumour.outputs
     (True, 2)
+    >>> Labels({"background": 0, "cell": 1}, file_values=((255, 1),)).in_files
+    {1: 255}
     """
 
     names: dict[str, Values] = field(hash=False)
     region_order: tuple[int, ...] = ()
     ignore: int | None = None
+    file_values: tuple[tuple[FileValue, int], ...] = ()
 
     def __post_init__(self) -> None:
         if self.names.get("background") != 0:
@@ -47,6 +53,12 @@ class Labels(Shown):
             raise DatasetError(
                 f"{len(self.regions)} regions ({', '.join(self.regions)}) need as many entries in "
                 f"'regions_class_order', found {len(self.region_order)}: {list(self.region_order)}."
+            )
+        strange = [value for _, value in self.file_values if value not in self.permitted]
+        if strange:
+            raise DatasetError(
+                f"a value in the files is read as {strange[0]}, which no label has: the values are "
+                f"{', '.join(map(str, self.permitted))}. Choose one of them, or declare a label for it."
             )
 
     @property
@@ -83,6 +95,11 @@ class Labels(Shown):
     def permitted(self) -> tuple[int, ...]:
         """Every integer that a label map may hold."""
         return self.values if self.ignore is None else (*self.values, self.ignore)
+
+    @property
+    def in_files(self) -> dict[int, FileValue]:
+        """The value to write for each renumbered one; of several that were merged, the first."""
+        return {value: stored for stored, value in reversed(self.file_values)}
 
     def name_of(self, value: int) -> str:
         """The name of a single value; ``"label 7"`` where only regions speak of it."""

@@ -19,6 +19,7 @@ from autoseg.core.types import ImageArray, PathLike
 from autoseg.data.checks import load_image
 from autoseg.data.dataset import Case, Dataset
 from autoseg.data.images import SUFFIXES, LabelMap, read_label_map, suffix_of, write_label_map
+from autoseg.data.labels import Labels
 from autoseg.prediction.sliding_window import Window, predict_logits
 from autoseg.preprocessing.cases import label_map_of, preprocess_case, restore_logits, restore_probabilities
 from autoseg.training.compute import Compute, choose_compute
@@ -108,7 +109,7 @@ def predict(
     cases = _cases(what)
     window = window or default_window(models)
     predictor = Predictor(models, window, choose_compute(device), probabilities=probabilities)
-    shelf = None if folder is None else Shelf(Path(folder), predictor.key)
+    shelf = None if folder is None else Shelf(Path(folder), predictor.key, predictor.configuration.labels)
     done = []
     for case in tqdm(cases, desc="predict", unit="case", disable=not show_progress, leave=False):
         finished = shelf.find(case) if shelf and not probabilities else None
@@ -180,8 +181,8 @@ class Predictor:
 class Shelf:
     """A folder of finished predictions, all of the same models."""
 
-    def __init__(self, folder: Path, key: str) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, key: str, labels: Labels) -> None:
+        self.folder, self.labels = folder, labels
         path = folder / KEY_FILE
         if not path.exists() or read_json(path).get("key") != key:
             for stale in self._listed(path):
@@ -204,7 +205,7 @@ class Shelf:
         if path.name not in self.files or not path.exists():
             return None
         try:
-            return Prediction(case=case, label_map=read_label_map(path, case.labels))
+            return Prediction(case=case, label_map=read_label_map(path, self.labels))
         except ImageError:  # a damaged file is as good as none: predict again
             return None
 

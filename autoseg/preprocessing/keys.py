@@ -27,7 +27,8 @@ def inputs_key(case: Case, configuration: Configuration) -> str:
     names = ("channels", "labels", "axis_order", "mask_background", "resampling")
     settings = {name: getattr(configuration, name) for name in names}
     normalization = [n if isinstance(n, OURS) else _code(n) for n in configuration.normalization]
-    return digest([FORMAT, settings, normalization, [file_state(Path(path)) for path in paths]])
+    corrected = [case.corrections, case.labels.file_values]
+    return digest([FORMAT, settings, normalization, corrected, [file_state(Path(path)) for path in paths]])
 
 
 def content_key(inputs: str, spacing: Spacing) -> str:

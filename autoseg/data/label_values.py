@@ -1,0 +1,56 @@
+"""Between the values that label files hold and the classes they stand for: 255 for 1, gaps, colours."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from autoseg.core.types import LabelArray
+from autoseg.data.labels import Labels
+
+
+def meant_by(stored: np.ndarray, labels: Labels) -> np.ndarray:
+    """Voxels of a file, (channel, *space), with the values that theirs stand for; colours become one channel.
+
+    >>> cells = Labels({"background": 0, "cell": 1}, file_values=((255, 1),))
+    >>> meant_by(np.array([[0, 255, 0]], np.uint8), cells)
+    array([[0, 1, 0]])
+    """
+    colours = {key: value for key, value in labels.file_values if isinstance(key, tuple)}
+    if colours:
+        return _classes_of(stored, colours)
+    if not labels.file_values:
+        return stored
+    meant = dict(labels.file_values)
+    found, places = np.unique(stored, return_inverse=True)
+    return np.array([meant.get(v, v) for v in found.tolist()])[places].reshape(stored.shape)
+
+
+def _classes_of(stored: np.ndarray, meant: dict[tuple[int, ...], int]) -> np.ndarray:
+    """The class of each colour; a colour that nobody named becomes -1, which no label can have."""
+    classes = np.full(stored.shape[1:], -1, np.int32)
+    for colour, value in meant.items():
+        column = np.reshape(colour, (-1, *(1,) * (stored.ndim - 1)))
+        classes[(stored[: len(colour)] == column).all(axis=0)] = value
+    return classes[None]
+
+
+def as_stored(classes: LabelArray, labels: Labels) -> np.ndarray:
+    """The values that the dataset's own files have for these classes, in the smallest type; colours as the last axis.
+
+    >>> as_stored(np.array([0, 1, 0]), Labels({"background": 0, "cell": 1}, file_values=((255, 1),)))
+    array([  0, 255,   0], dtype=uint8)
+    """
+    in_files = labels.in_files
+    if not in_files:
+        return classes.astype(np.uint8 if classes.max(initial=0) < 255 else np.uint16)
+    width = max(len(v) if isinstance(v, tuple) else 0 for v in in_files.values())
+    found, places = np.unique(classes, return_inverse=True)
+    table = np.array([in_files.get(v, (0,) * width if width else v) for v in found.tolist()])
+    stored: np.ndarray = table.astype(_smallest(table))[places].reshape(*classes.shape, *table.shape[1:])
+    return stored
+
+
+def _smallest(values: np.ndarray) -> np.dtype[np.generic]:
+    whole = values.dtype.kind != "f" or bool((values == np.round(values)).all())
+    kinds = [np.min_scalar_type(int(v)) for v in (values.min(initial=0), values.max(initial=0))]
+    return np.result_type(*kinds) if whole else np.dtype(np.float32)
