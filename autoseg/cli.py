@@ -82,9 +82,10 @@ def _preprocess(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    training = autoseg.train(_prepare(options), fold=options.fold, blueprint=_blueprint(options))
-    if not training.finished:
-        raise KeyboardInterrupt
+    from autoseg.demo import train_to_end
+
+    training = autoseg.Training(_prepare(options), fold=options.fold, blueprint=_blueprint(options))
+    train_to_end(training)
     say(repr(training))
     say(f"The model is in {training.folder}.")
     return 0

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from autoseg.evaluation.scores import Evaluation
     from autoseg.planning.configuration import Configuration
     from autoseg.planning.plan import Plan
-    from autoseg.preprocessing.store import PreprocessedDataset
     from autoseg.training.loop import Training
 
 CHECKPOINT_SECONDS = 15.0  # a demo is minutes long: little may be lost
@@ -42,7 +41,9 @@ def run_demo(
     say(f"3/7 The plan\n{plan!r}")
     prepared = autoseg.preprocess(dataset, best_start(plan), folder=folder)
     say(f"4/7 Preprocessing\n{prepared!r}")
-    training = _train(prepared, minutes)
+    training = autoseg.Training(prepared, fold=FOLD, blueprint=autoseg.Blueprint.quick(minutes=minutes))
+    training.checkpoint_seconds = CHECKPOINT_SECONDS
+    train_to_end(training)
     say(f"5/7 Training\n{training!r}")
     predictions = autoseg.predict(training.model, dataset.fold(FOLD).validation, folder=folder / "predictions")
     say(f"6/7 Predictions\n{predictions!r}")
@@ -67,13 +68,10 @@ def best_start(plan: Plan) -> Configuration:
     return plan["3d_fullres" if "3d_fullres" in plan else "2d"]
 
 
-def _train(prepared: PreprocessedDataset, minutes: float) -> Training:
-    """Train to the end. Ctrl-C keeps what was learned and is passed on, because the demo must not go on without it."""
-    from autoseg.training.running import finish
+def train_to_end(training: Training) -> None:
+    """Train with a progress bar. Ctrl-C keeps what was learned and is passed on: nothing may go on without the rest."""
+    from autoseg.training.running import progress_bar
 
-    training = autoseg.Training(prepared, fold=FOLD, blueprint=autoseg.Blueprint.quick(minutes=minutes))
-    training.checkpoint_seconds = CHECKPOINT_SECONDS
-    finish(training)
-    if not training.finished:
-        raise KeyboardInterrupt
-    return training
+    with progress_bar(training, show_progress=True) as show:
+        for record in training:
+            show(record)

@@ -123,6 +123,7 @@ def test_ctrl_c_while_training_is_answered_by_one_sentence(data, tmp_path):
     assert code == 130
     assert errors.strip().endswith("Stopped. What was finished is kept: the same command goes on from there.")
     assert "Traceback" not in errors
+    assert "Warning" not in errors
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are sent the way Unix does")
