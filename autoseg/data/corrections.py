@@ -5,77 +5,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TypeVar
 
 import numpy as np
 from scipy import ndimage
 
 from autoseg.core.errors import ImageError
-from autoseg.core.types import Spacing
+from autoseg.core.types import LabelArray, Spacing
 from autoseg.data.geometry import Grid
 from autoseg.data.images import Image, LabelMap
 
-LabelGrid = Literal["file", "image", "resampled"]
+Voxels = TypeVar("Voxels", Image, LabelMap)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Corrections:
-    """How one case is read otherwise than its files say.
+    """How one case is read otherwise than its files say, in the order in which it is done.
 
     Args:
-        spacing: mm per voxel, in the array's order, in place of what the headers say.
-        label_grid: ``image``: the label map's voxels lie on the image's; ``resampled``: they are brought onto the
-            image's grid through world coordinates, by nearest neighbour.
         fill: what takes the place of image voxels that are NaN or infinite.
-        label_fill: the same for the label map, before values are renumbered.
+        scale: what the image is multiplied with.
+        label_fill: what takes the place of label voxels that are NaN or infinite, before values are renumbered.
         round_labels: label values become the nearest whole number.
+        image_grid: where the image's voxels lie, whatever its header says.
+        label_grid: where the label map's voxels lie, whatever its header says.
+        label_onto: the grid onto which the label map is brought through world coordinates, by nearest neighbour.
+        spacing: mm per voxel of image and label map, in the array's order.
+        orientation: axes of image and label map are put into this order and direction, such as ``SPL``.
     """
 
-    spacing: Spacing | None = None
-    label_grid: LabelGrid = "file"
     fill: float | None = None
+    scale: float = 1.0
     label_fill: int | None = None
     round_labels: bool = False
+    image_grid: Grid | None = None
+    label_grid: Grid | None = None
+    label_onto: Grid | None = None
+    spacing: Spacing | None = None
+    orientation: str | None = None
 
     def of_image(self, image: Image) -> Image:
-        """The image as it is to be used."""
-        array, fill = image.array, self.fill
-        if fill is not None and not np.isfinite(array).all():
-            array = np.where(np.isfinite(array), array, np.float32(fill))
-        return Image(array, self._spaced(image.grid), image.channels)
+        """The image as it is to be used. Raises `ImageError` where a given grid does not fit it."""
+        array = image.array
+        if self.fill is not None and not np.isfinite(array).all():
+            array = np.where(np.isfinite(array), array, np.float32(self.fill))
+        if self.scale != 1:
+            array = array * np.float32(self.scale)
+        return self._placed(Image(array, self.image_grid or image.grid, image.channels))
 
-    def of_label_voxels(self, stored: np.ndarray) -> np.ndarray:
-        """The label map's voxels as the file has them, corrected before integers are expected."""
+    def of_stored(self, stored: np.ndarray) -> np.ndarray:
+        """The label map's voxels as the file has them, (channel, *space), before integers are expected of them."""
         if stored.dtype.kind != "f":
             return stored
         if self.label_fill is not None:
             stored = np.where(np.isfinite(stored), stored, stored.dtype.type(self.label_fill))
         return np.round(stored) if self.round_labels else stored
 
-    def of_label_map(self, label_map: LabelMap, image_grid: Grid | None) -> LabelMap:
-        """The label map as it is to be used; `image_grid` is the corrected image's, where `label_grid` asks for it.
+    def of_label(self, label_map: LabelMap) -> LabelMap:
+        """The label map as it is to be used. Raises `ImageError` where a given grid does not fit it."""
+        label_map = replace(label_map, grid=self.label_grid or label_map.grid)
+        if self.label_onto is not None:
+            array = onto(label_map.array, label_map.grid, self.label_onto)
+            label_map = replace(label_map, array=array, grid=self.label_onto)
+        return self._placed(label_map)
 
-        Raises `ImageError` where the label map should take the image's grid but has another shape.
-        """
-        if image_grid is None or self.label_grid == "file":
-            return replace(label_map, grid=self._spaced(label_map.grid))
-        if self.label_grid == "resampled":
-            return replace(label_map, array=onto(label_map.array, label_map.grid, image_grid), grid=image_grid)
-        if label_map.grid.shape != image_grid.shape:
-            raise ImageError(
-                f"the label map is to take the image's grid, but has {_x(label_map.grid.shape)} voxels where the "
-                f"image has {_x(image_grid.shape)}. Bring it onto the image's grid instead: label_grid='resampled'."
-            )
-        return replace(label_map, grid=image_grid)
-
-    def _spaced(self, grid: Grid) -> Grid:
-        return grid if self.spacing is None else replace(grid, spacing=self.spacing)
+    def _placed(self, voxels: Voxels) -> Voxels:
+        """With the spacing, then the orientation, that image and label map share."""
+        grid = voxels.grid if self.spacing is None else replace(voxels.grid, spacing=self.spacing)
+        if self.orientation is None or grid.dimensions == 2:
+            return replace(voxels, grid=grid)
+        axes, flipped = grid.turn_to(self.orientation)
+        lead = voxels.array.ndim - 3
+        turned = voxels.array.transpose(*range(lead), *(a + lead for a in axes))
+        array = np.ascontiguousarray(np.flip(turned, tuple(a + lead for a in flipped)))
+        return replace(voxels, array=array, grid=grid.transpose(axes).flip(flipped))
 
 
-def onto(labels: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
+def onto(labels: LabelArray, source: Grid, target: Grid) -> LabelArray:
     """A label map on another grid: at each voxel the nearest label in the world, background outside.
+
+    Raises `ImageError` where one grid has two axes and the other three.
 
     >>> coarse, fine = Grid.of((2, 2), (2.0, 2.0)), Grid.of((3, 3))
     >>> onto(np.array([[0, 1], [2, 3]]), coarse, fine)
@@ -83,13 +93,11 @@ def onto(labels: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
            [2, 3, 3],
            [2, 3, 3]])
     """
+    if source.dimensions != target.dimensions:
+        raise ImageError(f"a label map with {source.dimensions} axes cannot be put on a grid with {target.dimensions}.")
     first = source.to_index(target.to_world((0,) * target.dimensions))
     steps = [source.to_index(target.to_world(unit)) - first for unit in np.eye(target.dimensions)]
     moved: np.ndarray = ndimage.affine_transform(
         labels, np.transpose(steps), first, target.shape, order=0, mode="grid-constant", cval=0
     )
     return moved
-
-
-def _x(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape))

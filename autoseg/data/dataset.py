@@ -8,12 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from autoseg.core.errors import DatasetError, ImageError, StorageError, did_you_mean
 from autoseg.core.serialization import read_json
 from autoseg.core.shown import Shown
 from autoseg.core.types import PathLike
 from autoseg.data.corrections import Corrections
-from autoseg.data.images import Image, LabelMap, read_image, read_label_map, suffix_of
+from autoseg.data.geometry import Grid
+from autoseg.data.images import Image, LabelMap, label_map_from, read_image, read_voxels, suffix_of
 from autoseg.data.labels import Labels, labels_from_json
 from autoseg.data.splits import Split, make_splits
 
@@ -39,10 +42,20 @@ class Case(Shown):
         """Read the label map. Raises `DatasetError` where there is none, or it cannot be used."""
         if self.label_path is None:
             raise DatasetError(f"case {self.name!r} has no label map; only training cases have one.")
+        stored, grid = self.stored_label()
+        name = self.label_path.name
+        return self._named(lambda: self.corrections.of_label(label_map_from(stored, grid, self.labels, name)))
+
+    def stored_label(self) -> tuple[np.ndarray, Grid]:
+        """The label map's voxels as the file has them, (channel, *space), and its grid: what a check-up looks at.
+
+        Of the case's corrections only those of single voxels are made. Raises `DatasetError` as `label` does.
+        """
+        if self.label_path is None:
+            raise DatasetError(f"case {self.name!r} has no label map; only training cases have one.")
         path = self.label_path
-        found = self._named(lambda: read_label_map(path, self.labels, correct=self.corrections.of_label_voxels))
-        target = self.image().grid if self.corrections.label_grid != "file" else None
-        return self._named(lambda: self.corrections.of_label_map(found, target))
+        stored, grid = self._named(lambda: read_voxels(path))
+        return self.corrections.of_stored(stored), grid
 
     def _named(self, read: Callable[[], T]) -> T:
         try:

@@ -14,6 +14,7 @@ from autoseg.core.errors import ImageError
 from autoseg.core.types import Axes, Shape, Spacing
 
 Matrix = tuple[tuple[float, ...], ...]
+PAIRS = ("LR", "PA", "SI")  # letters of the world's axes, growing and shrinking
 PLANAR_SPACING = 999.0  # nnU-Net's mark for the slice axis of an image that has none
 
 
@@ -90,9 +91,8 @@ class Grid:
         """The anatomical direction in which each array axis grows, as letters (``SPL`` for a usual axial MR)."""
         if self.dimensions == 2:
             return ""
-        letters = ("LR", "PA", "SI")  # growing and shrinking world axis
         columns = np.asarray(self.direction).T
-        return "".join(letters[int(np.argmax(abs(c)))][int(c[np.argmax(abs(c))] < 0)] for c in columns)
+        return "".join(PAIRS[int(np.argmax(abs(c)))][int(c[np.argmax(abs(c))] < 0)] for c in columns)
 
     def to_world(self, index: Sequence[float] | np.ndarray) -> np.ndarray:
         """The position in mm of a voxel index (array order); fractions are allowed."""
@@ -113,6 +113,28 @@ class Grid:
         direction = tuple(tuple(row[a] for a in axes) for row in self.direction)
         shape, spacing = (tuple(v[a] for a in axes) for v in (self.shape, self.spacing))
         return Grid(tuple(int(s) for s in shape), spacing, self.origin, direction)
+
+    def flip(self, axes: Axes) -> Grid:
+        """The grid of ``numpy.flip(array, axes)``; voxels keep their place in the world."""
+        corner = [n - 1 if i in axes else 0 for i, n in enumerate(self.shape)]
+        direction = tuple(tuple(-v if i in axes else v for i, v in enumerate(row)) for row in self.direction)
+        return replace(self, origin=tuple(self.to_world(corner).tolist()), direction=direction)
+
+    def turn_to(self, orientation: str) -> tuple[Axes, Axes]:
+        """The order of axes, then the axes to flip, that bring this grid to an orientation such as ``SPL``.
+
+        Raises `ImageError` where a letter is missing, or this grid is so oblique that two axes share one.
+
+        >>> Grid.of((4, 5, 6)).orientation, Grid.of((4, 5, 6)).turn_to("RPS")
+        ('SPL', ((2, 1, 0), (0,)))
+        """
+        opposite = dict(zip("LRPASI", "RLAPIS", strict=True))
+        mine = self.orientation
+        for letters in (mine, orientation):
+            if {frozenset(letter + opposite.get(letter, "")) for letter in letters} != set(map(frozenset, PAIRS)):
+                raise ImageError(f"{letters!r} is not an orientation of three axes, such as 'SPL'; a grid is {mine!r}.")
+        axes = tuple(next(i for i, m in enumerate(mine) if m in (o, opposite[o])) for o in orientation)
+        return axes, tuple(i for i, (a, o) in enumerate(zip(axes, orientation, strict=True)) if mine[a] != o)
 
     def resample(self, shape: Shape) -> Grid:
         """The grid with another number of voxels over the same extent: edges stay, centres move."""

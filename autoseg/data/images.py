@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,19 +108,25 @@ def read_image(paths: Sequence[PathLike], channels: Sequence[str]) -> Image:
     return Image(np.concatenate(arrays).astype(np.float32, copy=False), grids[0], tuple(channels))
 
 
-def read_label_map(
-    path: PathLike, labels: Labels, *, correct: Callable[[np.ndarray], np.ndarray] | None = None
-) -> LabelMap:
+def read_label_map(path: PathLike, labels: Labels) -> LabelMap:
     """A label map, in a small integer type; values that `labels` renumbers are read as what they stand for.
 
-    `correct` is applied to the voxels as they are in the file, (channel, z, y, x), before anything is expected of them.
     Raises `ImageError` where values are not whole numbers.
     """
-    array, grid = _read(Path(path))
-    array = meant_by(array if correct is None else correct(array), labels)
+    return label_map_from(*read_voxels(path), labels, Path(path).name)
+
+
+def read_voxels(path: PathLike) -> tuple[np.ndarray, Grid]:
+    """The voxels of a file as they are, (channel, *space), in the file's own type, and their grid."""
+    return _read(Path(path))
+
+
+def label_map_from(stored: np.ndarray, grid: Grid, labels: Labels, name: str) -> LabelMap:
+    """A label map of voxels as a file has them; `name` is the file's, for the `ImageError` where they cannot be one."""
+    array = meant_by(stored, labels)
     if len(array) > 1:
-        raise ImageError(f"{Path(path).name} has {len(array)} channels; a label map has one integer a voxel.")
-    return LabelMap(_as_integers(array[0], Path(path).name), grid, labels)
+        raise ImageError(f"{name} has {len(array)} channels; a label map has one integer a voxel.")
+    return LabelMap(_as_integers(array[0], name), grid, labels)
 
 
 def _as_integers(values: np.ndarray, name: str) -> np.ndarray:
