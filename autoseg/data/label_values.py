@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from autoseg.core.errors import ImageError
 from autoseg.core.types import LabelArray
 from autoseg.data.labels import Labels
 
 
 def meant_by(stored: np.ndarray, labels: Labels) -> np.ndarray:
     """Voxels of a file, (channel, *space), with the values that theirs stand for; colours become one channel.
+
+    Raises `ImageError` for a value without a meaning whose place another one has taken: a 2 where 4 is read as 2.
 
     >>> cells = Labels({"background": 0, "cell": 1}, file_values=((255, 1),))
     >>> meant_by(np.array([[0, 255, 0]], np.uint8), cells)
@@ -22,6 +25,12 @@ def meant_by(stored: np.ndarray, labels: Labels) -> np.ndarray:
         return stored
     meant = dict(labels.file_values)
     found, places = np.unique(stored, return_inverse=True)
+    for value in found.tolist():
+        if value not in meant and value in labels.in_files:
+            raise ImageError(
+                f"the label file holds the value {value:g}, but in this dataset's files {labels.name_of(value)!r} is "
+                f"{labels.in_files[value]}. Say what {value:g} stands for: autoseg.data.fixes.relabel."
+            )
     return np.array([meant.get(v, v) for v in found.tolist()])[places].reshape(stored.shape)
 
 

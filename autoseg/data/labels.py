@@ -98,8 +98,15 @@ class Labels(Shown):
 
     @property
     def in_files(self) -> dict[int, FileValue]:
-        """The value to write for each renumbered one; of several that were merged, the first."""
-        return {value: stored for stored, value in reversed(self.file_values)}
+        """The value to write for each renumbered one; of several that were merged, the first.
+
+        >>> Labels({"background": 0, "cell": 1}, file_values=((1, 1), (2, 1), (7, 0))).in_files
+        {1: 1}
+        """
+        stored_of = {value: stored for stored, value in reversed(self.file_values)}
+        if not any(isinstance(stored, tuple) or stored == 0 for stored in stored_of.values()):
+            stored_of.pop(0, None)  # labels that were merged into the background: 0 is still what stands for it
+        return stored_of
 
     def name_of(self, value: int) -> str:
         """The name of a single value; ``"label 7"`` where only regions speak of it."""
