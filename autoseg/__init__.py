@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from autoseg.interop.nnunet_plans import plan_from_nnunet as plan_from_nnunet
     from autoseg.interop.nnunet_plans import plan_to_nnunet as plan_to_nnunet
     from autoseg.planning.budget import Budget as Budget
+    from autoseg.planning.forecast import forecast as forecast
     from autoseg.planning.plan import Plan as Plan
     from autoseg.planning.planner import make_plan as make_plan
     from autoseg.prediction.inference import Prediction as Prediction
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
     from autoseg.training.running import finish as finish
     from autoseg.training.running import resume as resume
     from autoseg.training.running import train as train
+    from autoseg.training.session import fit_session as fit_session
+    from autoseg.training.session import probe_steps as probe_steps
 
 __version__ = "0.1.0"
 
@@ -62,6 +65,9 @@ PUBLIC = {  # name: the module it lives in, in the order of the work
     "make_plan": "planning.planner",
     "Plan": "planning.plan",
     "Budget": "planning.budget",
+    "forecast": "planning.forecast",
+    "fit_session": "training.session",
+    "probe_steps": "training.session",
     "explain_plan": "interop.nnunet_edits",
     "fingerprint_from_nnunet": "interop.nnunet_plans",
     "fingerprint_to_nnunet": "interop.nnunet_plans",

@@ -11,10 +11,11 @@ from autoseg.display.colours import ACCENT, FAINT, INK
 from autoseg.display.decisions import comparison, origins
 from autoseg.display.figures import picture
 from autoseg.display.html import Html, card, chip, facts, fold, join, section, table, tag, text
-from autoseg.display.words import count, number, times, value_of
+from autoseg.display.words import count, duration, number, times, value_of
 from autoseg.interop.nnunet_edits import ExplainedKey, ExplainedPlan
 from autoseg.planning.alternatives import Change, Comparison
 from autoseg.planning.answers import Answer, in_words
+from autoseg.planning.forecast import Forecast
 from autoseg.planning.margins import Margin, Margins
 
 OPEN = 3  # decisions shown at full length; of more, each folds
@@ -117,6 +118,25 @@ def _margin(margin: Margin) -> tuple[object, ...]:
     others = len(margin.tipping_cases) - 1
     tipping = join(*margin.tipping_cases[:1], f" and {others} others" if others > 0 else None)
     return tag("code", margin.decision), comparison(margin.threshold), tipping
+
+
+@render.register
+def show_forecast(costs: Forecast) -> str:
+    """What a configuration will cost, and how each figure is known."""
+    return card("Forecast", costs.configuration, *forecast_parts(costs))
+
+
+def forecast_parts(costs: Forecast) -> list[Html]:
+    """Memory, disk and time, and which of them was measured."""
+    essence = {
+        "GPU memory": f"{number(costs.gpu_memory_gb)} GB",
+        "RAM": f"{number(costs.ram_gb)} GB",
+        "disk": f"{number(costs.disk_gb)} GB",
+        "a training step": "unknown" if costs.step_seconds is None else f"{number(costs.step_seconds)} s",
+        "an epoch": "unknown" if costs.epoch_seconds is None else duration(costs.epoch_seconds),
+    }
+    known = ", ".join(costs.measured) or "nothing"
+    return [facts(essence), text(f"Measured: {known}. Estimated: {', '.join(costs.estimated)}.")]
 
 
 @render.register

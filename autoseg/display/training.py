@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from autoseg.data.labels import Labels
 from autoseg.display import render
+from autoseg.display.answers import forecast_parts
 from autoseg.display.charts import Line, curves
 from autoseg.display.colours import ACCENT, INK, bar, colour_of, colour_of_region, swatch
 from autoseg.display.decisions import decision_table, kinds_in_words
@@ -17,9 +18,18 @@ from autoseg.training.history import EpochRecord, History
 from autoseg.training.loop import Training
 from autoseg.training.model import TrainedModel, network_spec
 from autoseg.training.reading import read_history
+from autoseg.training.session import Session
 
 ROWS = 60  # epochs in the table; of more, every second, third ... is shown
 STEPS = {"patches": "cutting patches", "forward": "network, forwards", "backward": "network, backwards"}
+
+
+@render.register
+def show_session(session: Session) -> str:
+    """What to train in the time there is, what it will cost, and what is given up."""
+    lost = section("Given up", *(text(what) for what in session.given_up)) if session.given_up else None
+    name = f"{session.configuration}, blueprint {session.blueprint.name}"
+    return card("Session", name, *forecast_parts(session.forecast), lost)
 
 
 @render.register

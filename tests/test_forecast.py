@@ -1,0 +1,94 @@
+"""Costs are forecast by arithmetic that agrees with what is built, and sessions end in time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from planning_examples import fingerprint_of
+from torch.utils.flop_counter import FlopCounterMode
+
+import autoseg
+from autoseg.core.errors import PlanError, TrainingError
+from autoseg.networks.unet import build_unet
+from autoseg.planning.forecast import dataset_bytes, forecast, forward_operations
+from autoseg.planning.planner import make_plan
+from autoseg.training.blueprint import Blueprint
+from autoseg.training.session import fit_session, probe_steps
+
+BRAIN = fingerprint_of((138, 170, 138), cases=484, channels=("T1", "T2", "FLAIR", "T1c"), foreground=3)
+SMALL = fingerprint_of((36, 50, 35), cases=260)
+
+
+@pytest.mark.parametrize("preset", ["default", "resenc_m"])
+def test_operations_agree_with_what_torch_counts(preset):
+    configuration = make_plan(SMALL).what_if(preset=preset)["3d_fullres"]
+    with torch.device("meta"):
+        network = build_unet(configuration.network)
+        image = torch.empty(1, 1, *configuration.patch_size)
+    with FlopCounterMode(display=False) as counter:
+        network(image)
+    estimated = forward_operations(configuration.network, configuration.patch_size)
+    assert estimated == pytest.approx(counter.get_total_flops(), rel=0.15)  # heads, stems and upsampling are left out
+
+
+def test_memory_is_that_of_the_plans_reference():
+    plan = make_plan(BRAIN)
+    assert forecast(plan).gpu_memory_gb <= plan.budget.gpu_memory_gb
+    assert forecast(plan).gpu_memory_gb == pytest.approx(454_893_568 / 560e6 * 8, rel=1e-6)
+
+
+def test_disk_is_the_size_of_what_preprocessing_makes():
+    dataset = autoseg.sample_dataset()
+    plan = make_plan(autoseg.extract_fingerprint(dataset, show_progress=False))
+    prepared = autoseg.preprocess(dataset, plan["3d_fullres"], show_progress=False)
+    assert dataset_bytes(plan, plan["3d_fullres"]) == pytest.approx(prepared.nbytes, rel=0.02)
+
+
+def test_it_says_what_was_measured_and_what_estimated():
+    measured = forecast(make_plan(SMALL), probe=lambda configuration: 2.0)
+    assert measured.measured == ("time",)
+    assert measured.epoch_seconds == pytest.approx(2.0 * (250 + 50 / 3))
+    assert forecast(make_plan(SMALL)).epoch_seconds is None
+    assert "time" in forecast(make_plan(SMALL), gpu="T4").estimated
+
+
+def test_a_faster_gpu_is_forecast_faster():
+    plan = make_plan(BRAIN)
+    seconds = [forecast(plan, gpu=gpu).epoch_seconds for gpu in ("T4", "A100", "H100")]
+    assert seconds == sorted(seconds, reverse=True)
+
+
+def test_a_probe_takes_real_steps():
+    plan = make_plan(fingerprint_of((12, 16, 12), cases=20))
+    assert 0 < probe_steps(plan["3d_fullres"], steps=1) < 60
+
+
+def test_a_long_session_gets_the_published_recipe_at_the_length_that_fits():
+    session = fit_session(SMALL, minutes=24 * 60, gpu="T4")
+    assert session.blueprint.name == "nnunet"
+    assert session.blueprint.epochs * session.forecast.epoch_seconds <= 24 * 3600
+
+
+def test_a_short_session_gets_the_quick_recipe_and_says_what_is_given_up():
+    session = fit_session(BRAIN, minutes=60, gpu="T4")
+    assert session.blueprint == Blueprint.quick(minutes=60)
+    assert "1,000 epochs would take" in session.given_up[0]
+    assert session.plan == make_plan(BRAIN, autoseg.Budget(memory_gb=8))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"minutes": 0}, TrainingError, "leaves no time to train"),
+        ({"minutes": 5, "gpu": "T5"}, PlanError, "no figures of a GPU 'T5'"),
+    ],
+)
+def test_impossible_sessions_are_refused(arguments, error, message):
+    with pytest.raises(error, match=message):
+        fit_session(SMALL, **arguments)
+
+
+def test_forecasts_and_sessions_show_themselves():
+    session = fit_session(SMALL, minutes=5, gpu="T4")
+    assert "GPU memory" in session.forecast._repr_html_()
+    assert "Given up" in session._repr_html_()
