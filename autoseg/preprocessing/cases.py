@@ -110,6 +110,32 @@ def preprocess_case(
     Source: Isensee et al. 2021, Methods, 'Preprocessing'; nnU-Net 2.8 ``DefaultPreprocessor.run_case_npy``.
     """
     _check_channels(name, image, configuration)
+    cropped = crop_case(image, label_map, configuration)
+    geometry, settings = cropped.geometry, configuration.resampling
+    array, label = _resampled(normalized(name, cropped, configuration), cropped.label, geometry, settings)
+    return PreprocessedCase(
+        name=name,
+        array=array,
+        label=label,
+        geometry=geometry,
+        channels=image.channels,
+        labels=configuration.labels,
+        class_locations={} if label is None else class_locations(label, configuration.labels),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CroppedCase:
+    """A case with its axes in the plan's order, cut to where some channel is not zero; `inside` is the patient."""
+
+    array: ImageArray
+    label: LabelArray | None
+    inside: Mask
+    geometry: CaseGeometry
+
+
+def crop_case(image: Image, label_map: LabelMap | None, configuration: Configuration) -> CroppedCase:
+    """The first two steps: transpose, crop. The label of background outside the patient becomes -1."""
     axes, grid = configuration.axis_order, image.grid.as_3d()
     array = image.array.reshape(-1, *grid.shape).transpose(0, *(a + 1 for a in axes))
     box = bounding_box((array != 0).any(axis=0))
@@ -120,17 +146,7 @@ def preprocess_case(
         label = label_map.array.reshape(grid.shape).transpose(axes)[box.slices].astype(np.int16)
         label[(label == 0) & ~inside] = OUTSIDE
         inside = label != OUTSIDE
-    geometry = _geometry(image.grid, box, configuration)
-    resampled = _resampled(_normalized(name, array, inside, configuration), label, geometry, configuration.resampling)
-    return PreprocessedCase(
-        name=name,
-        array=resampled[0],
-        label=resampled[1],
-        geometry=geometry,
-        channels=image.channels,
-        labels=configuration.labels,
-        class_locations={} if resampled[1] is None else class_locations(resampled[1], configuration.labels),
-    )
+    return CroppedCase(array=array, label=label, inside=inside, geometry=_geometry(image.grid, box, configuration))
 
 
 def _check_channels(name: str, image: Image, configuration: Configuration) -> None:
@@ -159,22 +175,23 @@ def target_spacing(before: Spacing, configuration: Configuration) -> Spacing:
     return (*before[: 3 - len(configuration.spacing)], *configuration.spacing)
 
 
-def _normalized(name: str, array: ImageArray, inside: Mask, configuration: Configuration) -> ImageArray:
-    result = np.empty(array.shape, np.float32)
+def normalized(name: str, case: CroppedCase, configuration: Configuration) -> ImageArray:
+    """The third step: each channel by its own normalization. Raises `PreprocessingError` where one goes wrong."""
+    result = np.empty(case.array.shape, np.float32)
     settings = zip(configuration.channels, configuration.normalization, configuration.mask_background, strict=True)
     for number, (channel, normalization, masked) in enumerate(settings):
-        values = np.ascontiguousarray(array[number])
+        values = np.ascontiguousarray(case.array[number])
         try:
-            normalized = np.asarray(normalization(values, inside if masked else None))
+            found = np.asarray(normalization(values, case.inside if masked else None))
         except Exception as error:
             raise PreprocessingError(
                 f"case {name!r}, channel {channel!r}: the normalization {name_of(normalization)} failed: {error}"
             ) from error
-        if problem := _problem(normalized, values.shape):
+        if problem := _problem(found, values.shape):
             raise PreprocessingError(
                 f"case {name!r}, channel {channel!r}: the normalization {name_of(normalization)} gives {problem}"
             )
-        result[number] = normalized
+        result[number] = found
     return result
 
 
