@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from autoseg.preprocessing.store import preprocess as preprocess
     from autoseg.training.blueprint import Blueprint as Blueprint
     from autoseg.training.loop import Training as Training
+    from autoseg.training.microscope import microscope as microscope
     from autoseg.training.model import TrainedModel as TrainedModel
     from autoseg.training.running import finish as finish
     from autoseg.training.running import resume as resume
@@ -75,6 +76,7 @@ PUBLIC = {  # name: the module it lives in, in the order of the work
     "plan_to_nnunet": "interop.nnunet_plans",
     "preprocess": "preprocessing.store",
     "PreprocessedDataset": "preprocessing.store",
+    "microscope": "training.microscope",
     "Blueprint": "training.blueprint",
     "train": "training.running",
     "Training": "training.loop",

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from autoseg.core.types import ImageArray, LabelArray
+from autoseg.core.types import ImageArray, LabelArray, Shape
 from autoseg.data.geometry import Grid
 from autoseg.data.images import Image, LabelMap
 from autoseg.display.colours import colour_of
@@ -133,6 +133,7 @@ class Look:
     letters: bool = True
     unit: str = "mm"
     most: int = 60_000
+    mark: Shape | None = None  # a voxel to point at
 
 
 def panel(channel: np.ndarray, grid: Grid, view: View, overlay: Overlay, look: Look) -> Html:
@@ -158,6 +159,8 @@ def panel(channel: np.ndarray, grid: Grid, view: View, overlay: Overlay, look: L
         _draw_overlay(axes, view, overlay, millimetres)
         axes.set_xlim(0, millimetres[0])
         axes.set_ylim(millimetres[1], 0)
+        if look.mark:
+            _point_at(axes, view, grid, look.mark)
         if look.letters:
             _annotate(axes, view, (width, height), look)
 
@@ -197,6 +200,19 @@ def _contours(mask: np.ndarray, places: Places, *, filled: bool, **style: Any) -
     outlines: Any = generator.filled(0.5, 2.0) if filled else generator.lines(0.5)
     points, codes = outlines
     return PathCollection([Path(p, c) for p, c in zip(points, codes, strict=True)], **style)
+
+
+def _point_at(axes: Any, view: View, grid: Grid, voxel: Shape) -> None:
+    """Cross-hairs that leave the voxel itself free."""
+    width, height = view.extent(grid)
+    x, y = ((voxel[a] + 0.5) * grid.spacing[a] for a in (view.columns, view.rows))
+    x, y = (width - x if view.flipped[1] else x), (height - y if view.flipped[0] else y)
+    gap = 0.035 * max(width, height)
+    line = {"color": "#5dff5d", "linewidth": 1.0}
+    for ends in ((0, x - gap), (x + gap, width)):
+        axes.plot(ends, (y, y), **line)
+    for ends in ((0, y - gap), (y + gap, height)):
+        axes.plot((x, x), ends, **line)
 
 
 def _annotate(axes: Any, view: View, size: tuple[int, int], look: Look) -> None:
@@ -260,7 +276,7 @@ def is_colour(array: ImageArray, channels: Sequence[str]) -> bool:
 
 def views(image: Image, overlay: Overlay, *, width: float = WIDTH, height: float = HEIGHT) -> Html:
     """An image in views of one scale: three planes of one channel, or the sharpest plane of each channel."""
-    channels = _layers(image)
+    channels = layers_of(image)
     grid = image.grid
     main = slice_axis(grid)
     planes = [main] if grid.dimensions == 2 or len(channels) > 1 else [main, *(a for a in range(3) if a != main)]
@@ -300,7 +316,7 @@ def unit_of(grid: Grid) -> str:
     return "px" if grid.dimensions == 2 and set(grid.spacing) == {1.0} else "mm"
 
 
-def _layers(image: Image) -> list[tuple[str, np.ndarray]]:
+def layers_of(image: Image) -> list[tuple[str, np.ndarray]]:
     """What is shown of an image: its channels by name, or one picture of three colours."""
     if is_colour(image.array, image.channels):
         return [("", np.moveaxis(image.array, 0, -1))]
@@ -319,7 +335,7 @@ def thumbnail(image: Image, overlay: Overlay, *, height: float = 150.0) -> Html:
     grid = image.grid
     axis = slice_axis(grid)
     view = view_of(grid, axis, fullest_slice(overlay.guide, grid, axis))
-    name, layer = _layers(image)[0]
+    name, layer = layers_of(image)[0]
     look = Look(
         window_of(layer, name), min(height / view.extent(grid)[1], 1.6 * height / view.extent(grid)[0]), letters=False
     )

@@ -112,7 +112,7 @@ def preprocess_case(
     _check_channels(name, image, configuration)
     cropped = crop_case(image, label_map, configuration)
     geometry, settings = cropped.geometry, configuration.resampling
-    array, label = _resampled(normalized(name, cropped, configuration), cropped.label, geometry, settings)
+    array, label = resampled(normalized(name, cropped, configuration), cropped.label, geometry, settings)
     return PreprocessedCase(
         name=name,
         array=array,
@@ -203,9 +203,10 @@ def _problem(normalized: np.ndarray, shape: Shape) -> str:
     return f"{wrong} voxels that are NaN or infinite. Does it divide by zero?" if wrong else ""
 
 
-def _resampled(
+def resampled(
     array: ImageArray, label: LabelArray | None, geometry: CaseGeometry, settings: Resampling
 ) -> tuple[ImageArray, LabelArray | None]:
+    """The last step: image and label map on the plan's grid."""
     spacings = {"spacing_from": geometry.spacing_before, "spacing_to": geometry.spacing_after}
     image = resample_image(array, geometry.shape, **spacings, settings=settings)
     if label is None:

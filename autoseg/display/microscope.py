@@ -1,0 +1,93 @@
+"""One case through every stage: pictures side by side in one scale, the marked voxel in each, and its numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from autoseg.data.images import Image
+from autoseg.display import render
+from autoseg.display.colours import colour_of, legend, swatch
+from autoseg.display.html import Html, card, gallery, join, section, table, tag
+from autoseg.display.slices import BYTES, Look, Overlay, layers_of, panel, slice_axis, unit_of, view_of, window_of
+from autoseg.display.words import number, times
+from autoseg.training.microscope import Microscope, Stage
+
+ROW = 660.0  # page pixels that a row of stages may take
+TALLEST = 190.0
+
+
+@render.register
+def show_microscope(case: Microscope) -> str:
+    """All stages, in one scale where they share one."""
+    return card(
+        "Microscope",
+        f"{case.case} for {case.configuration.name}",
+        section("Every stage", join(pictures(case), legend(case.stages[0].labels)), hint="the cross is one voxel"),
+        section("The marked voxel", voxel_table(case)),
+        section("What resampling keeps", kept_table(case), hint="Dice of the labels with themselves, there and back"),
+    )
+
+
+@render.register
+def show_stage(stage: Stage) -> str:
+    """One stage, through the marked voxel."""
+    scale = min(ROW / stage_extent(stage)[0], 2 * TALLEST / stage_extent(stage)[1])
+    return card("Stage", stage.name, gallery([picture_of(stage, scale)]), legend(stage.labels), note=stage.what)
+
+
+def pictures(case: Microscope) -> Html:
+    """The slice through the marked voxel at each stage; a millimetre has the same length in all of them."""
+    extents = [stage_extent(stage) for stage in case.stages]
+    scale = min(TALLEST / max(h for _, h in extents), ROW / 3.2 / max(w for w, _ in extents))
+    return gallery(*([picture_of(stage, scale)] for stage in case.stages))
+
+
+def stage_extent(stage: Stage) -> tuple[float, float]:
+    """Width and height of the slice that is shown, in mm."""
+    return view_of(stage.grid, slice_axis(stage.grid), 0).extent(stage.grid)
+
+
+def picture_of(stage: Stage, scale: float) -> tuple[Html, str]:
+    """The slice through the marked voxel, or the middle where it is gone."""
+    grid = stage.grid
+    axis = slice_axis(grid)
+    index = stage.voxel[axis] if stage.voxel and grid.dimensions == 3 else grid.shape[axis] // 2
+    name, layer = layers_of(Image(stage.array, grid, stage.channels))[0]
+    labels = None if stage.label is None else np.maximum(stage.label, 0)
+    look = Look(window_of(layer, name), scale, letters=False, unit=unit_of(grid), most=BYTES // 11, mark=stage.voxel)
+    overlay = Overlay(filled=labels, ignore=stage.labels.ignore)
+    return panel(layer, grid, view_of(grid, axis, index), overlay, look), stage.name
+
+
+def voxel_table(case: Microscope) -> Html:
+    """Where the voxel is at each stage, what it holds, and what was done."""
+    rows = [
+        (
+            whole(stage.name),
+            f"{stage.what}: {times(stage.grid.shape)} voxels of {times(stage.grid.spacing, 'mm')}",
+            whole(", ".join(map(str, stage.voxel)) if stage.voxel else "moved out"),
+            " ".join(number(v) for v in stage.values[:3]),
+            label_of(stage),
+        )
+        for stage in case.stages
+    ]
+    return table(("stage", "what was done", "voxel", "value", "label"), rows)
+
+
+def label_of(stage: Stage) -> Html | str:
+    """The name in its colour."""
+    if stage.label is None or stage.voxel is None:
+        return ""
+    value = int(stage.label[stage.voxel])
+    colour = colour_of(value, stage.labels.ignore)
+    return whole(swatch(colour), " ", stage.label_name) if value > 0 else stage.label_name
+
+
+def whole(*words: object) -> Html:
+    """Words that stay on one line."""
+    return tag("span", *words, class_="as-whole")
+
+
+def kept_table(case: Microscope) -> Html:
+    """Each label after the way to the plan's grid and back."""
+    return table(("label", "Dice"), [(name, f"{dice:.3f}") for name, dice in case.kept.items()], numbers=(1,))

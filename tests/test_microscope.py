@@ -1,0 +1,68 @@
+"""One voxel is followed from the file to the augmented patch, and labels come back to the scan."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import autoseg
+from autoseg.core.errors import PreprocessingError
+from autoseg.data.dataset import open_dataset
+
+DATASET = autoseg.sample_dataset()
+PLAN = autoseg.make_plan(autoseg.extract_fingerprint(DATASET, show_progress=False))
+CASE = DATASET["seahorse_001"]
+EXACT = ("scan", "axes in order", "cropped", "normalized", "resampled", "patch")
+
+
+def seen(name="3d_fullres", **options):
+    return autoseg.microscope(CASE, PLAN[name], **options)
+
+
+@given(place=st.tuples(*(st.floats(0, 0.999) for _ in range(3))), name=st.sampled_from(["2d", "3d_fullres"]))
+@settings(max_examples=8, deadline=None)
+def test_every_stage_has_the_voxel_at_the_same_place_of_the_world(place, name):
+    shape = CASE.image().grid.shape
+    voxel = tuple(int(p * n) for p, n in zip(place, shape, strict=True))
+    stages = seen(name, voxel=voxel, seeds=[])
+    start = stages["scan"].grid.to_world(voxel)
+    for stage in EXACT:
+        away = stages[stage].grid.to_world(stages[stage].voxel) - start
+        assert np.abs(away).max() <= max(stages[stage].grid.spacing) / 2 + 1e-6, stage
+
+
+def test_the_voxel_keeps_its_intensity_until_it_is_normalized_and_its_label_throughout():
+    stages = seen()
+    raw = stages["scan"].values
+    assert stages["axes in order"].values == stages["cropped"].values == raw
+    assert stages["resampled"].values == stages["patch"].values
+    assert {stage.label_name for stage in stages} == {"head"}
+
+
+def test_augmented_patches_have_the_networks_size_and_the_mark_follows_the_mirroring():
+    stages = seen(seeds=range(6))
+    inside = [stages[f"augmented {seed}"] for seed in range(6)]
+    assert {stage.array.shape[1:] for stage in inside} == {tuple(PLAN["3d_fullres"].patch_size)}
+    assert [stage.label_name for stage in inside if stage.voxel] == ["head"] * 6
+
+
+def test_labels_come_back_to_the_scan_and_what_was_lost_is_told(shared_data):
+    dataset = open_dataset(shared_data / "SunnybrookLV3D")
+    plan = autoseg.make_plan(autoseg.extract_fingerprint(dataset, show_progress=False))
+    case = next(iter(dataset))
+    stages = autoseg.microscope(case, plan["3d_fullres"])
+    assert stages["back on the scan"].label.shape == case.label().array.shape
+    assert all(dice > 0.95 for dice in stages.kept.values())
+
+
+@pytest.mark.parametrize("voxel", [(-1, 0, 0), (0, 0, 900), (1, 2)])
+def test_a_voxel_outside_the_scan_is_refused(voxel):
+    with pytest.raises(PreprocessingError, match=r"case 'seahorse_001': the voxel .* is not on the scan"):
+        seen(voxel=voxel)
+
+
+def test_a_misspelt_stage_is_corrected():
+    with pytest.raises(KeyError, match="resampled"):
+        seen(seeds=[])["resample"]
