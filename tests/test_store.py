@@ -169,6 +169,8 @@ class TestSharing:
 
     def test_large_arrays_are_stored_again_in_chunks_for_the_other_patch(self, dataset, tmp_path, made, monkeypatch):
         monkeypatch.setattr(files, "SMALL", 0)
+        monkeypatch.setattr(files, "BLOCK_BYTES", 4 * 12 * 14)
+        monkeypatch.setattr(files, "CHUNK_BYTES", 4 * 12 * 14)
         three = quiet(dataset, folder=tmp_path)
         made.clear()
         two = quiet(dataset, configuration(spacing=(1.0, 1.0)), folder=tmp_path)
