@@ -123,20 +123,21 @@ def resolved(configurations: Mapping[str, JSON]) -> dict[str, JSON]:
             f"this plan has a configuration {own[0]!r}, which autoseg does not plan; it plans {', '.join(ORDER)}. "
             f"Leave it out: plans['configurations'].pop({own[0]!r})."
         )
-    complete = {n: modern(_inherited(n, configurations)) for n in ORDER if n in configurations}
+    complete = {n: modern(inherited(n, configurations)) for n in ORDER if n in configurations}
     for name, configuration in complete.items():
         check_keys(configuration, SETTINGS, LINKS, f"configuration {name!r}")
     return complete
 
 
-def _inherited(name: str, configurations: Mapping[str, JSON], seen: tuple[str, ...] = ()) -> JSON:
+def inherited(name: str, configurations: Mapping[str, JSON], seen: tuple[str, ...] = ()) -> JSON:
+    """One configuration with what it inherits. Raises `PlanError` where a parent is missing, or they form a circle."""
     configuration = needed(configurations, name, "'configurations'")
     parent = configuration.get("inherits_from")
     if parent is None:
         return dict(configuration)
     if parent in seen:
         raise PlanError(f"the configurations {', '.join((*seen, name))} inherit from each other in a circle.")
-    return {**_inherited(parent, configurations, (*seen, name)), **configuration}
+    return {**inherited(parent, configurations, (*seen, name)), **configuration}
 
 
 def modern(configuration: JSON) -> JSON:

@@ -108,7 +108,8 @@ def predict(
     models = [models] if isinstance(models, TrainedModel) else list(models)
     cases = _cases(what)
     window = window or default_window(models)
-    predictor = Predictor(models, window, choose_compute(device), probabilities=probabilities)
+    compute = choose_compute(device, models[0].blueprint.precision)
+    predictor = Predictor(models, window, compute, probabilities=probabilities)
     shelf = None if folder is None else Shelf(Path(folder), predictor.key, predictor.configuration.labels)
     done = []
     for case in tqdm(cases, desc="predict", unit="case", disable=not show_progress, leave=False):

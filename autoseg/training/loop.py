@@ -25,7 +25,7 @@ from autoseg.training.compute import choose_compute
 from autoseg.training.feed import Feed, Fold
 from autoseg.training.history import EpochRecord, History
 from autoseg.training.losses import deep_supervision_loss, default_loss
-from autoseg.training.model import TrainedModel, as_cpu, build_network, own_components
+from autoseg.training.model import ModelCard, TrainedModel, as_cpu, build_network, own_components
 from autoseg.training.pseudo_dice import PseudoDice
 from autoseg.training.schedule import learning_rate_factor
 
@@ -103,6 +103,9 @@ class Training(Shown):
             history=self.history,
             fold=self.fold,
             weights=as_cpu(self.averaged.state_dict()),
+            card=ModelCard(
+                data=f"{self.configuration.dataset_name}, {len(self.prepared)} cases", data_key=self.prepared.key
+            ),
         )
 
     @property

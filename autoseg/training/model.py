@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from autoseg.core.errors import ModelError, StorageError
+from autoseg.core.archives import open_archive, write_archive
+from autoseg.core.errors import AutosegError, ModelError, StorageError
 from autoseg.core.serialization import (
     Components,
     atomic_path,
@@ -27,8 +28,11 @@ from autoseg.networks.unet import build_unet
 from autoseg.planning.configuration import Configuration, NetworkSpec
 from autoseg.training.blueprint import Blueprint
 from autoseg.training.history import History
+from autoseg.training.model_card import ModelCard as ModelCard
 
 FILES = ("model.json", "weights.safetensors")
+SUFFIX = ".autoseg"  # of a model in one file: a zip of the two above and a README
+BROKEN = (AutosegError, ValueError, KeyError, TypeError, AttributeError)  # what wrong content leads to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -40,6 +44,7 @@ class TrainedModel(Shown):
     history: History
     fold: int | str
     weights: Mapping[str, Tensor]
+    card: ModelCard = field(default_factory=ModelCard)
 
     @property
     def labels(self) -> Labels:
@@ -61,32 +66,45 @@ class TrainedModel(Shown):
             raise ModelError(f"the weights do not fit the network of {self.configuration.name!r}: {reason}") from error
         return network.eval()
 
-    def save(self, folder: PathLike) -> Path:
-        """Write ``model.json`` and ``weights.safetensors`` into a folder; the JSON comes last and makes it complete."""
-        folder = Path(folder)
-        write_tensors(folder / FILES[1], dict(self.weights))
-        meta = {n: getattr(self, n) for n in ("configuration", "blueprint", "history", "fold")}
-        write_json(folder / FILES[0], meta)
-        return folder
+    def with_card(self, **changes: str) -> TrainedModel:
+        """The model with other entries on its card: ``intended_use``, ``licence``, ``limitations``, ``data``."""
+        return replace(self, card=replace(self.card, **changes))  # type: ignore[arg-type]
+
+    def save(self, path: PathLike) -> Path:
+        """Write the model to one file, ``x.autoseg``, or to a folder.
+
+        The file is a zip of ``model.json``, ``weights.safetensors`` and the card as ``README.md``; a folder gets the
+        first two, the JSON last, which makes it complete.
+        """
+        path = Path(path)
+        meta = {n: getattr(self, n) for n in ("configuration", "blueprint", "history", "fold", "card")}
+        if path.suffix != SUFFIX:
+            write_tensors(path / FILES[1], dict(self.weights))
+            write_json(path / FILES[0], meta)
+            return path
+        title = f"{self.configuration.dataset_name}, {self.configuration.name}, fold {self.fold}"
+        entries = {
+            FILES[0]: json.dumps(to_jsonable(meta), indent=1).encode(),
+            FILES[1]: tensor_bytes(self.weights),
+            "README.md": self.card.to_markdown(title).encode(),
+        }
+        return write_archive(path, entries)
 
     @staticmethod
-    def load(folder: PathLike, *, components: Components | None = None) -> TrainedModel:
+    def load(path: PathLike, *, components: Components | None = None) -> TrainedModel:
         """Read what `save` wrote. `components` gives back a loss, network or normalization of your own, by name.
 
-        Raises `ModelError` where a file is missing or damaged, or such a component is.
+        Nothing in the files is run. Raises `ModelError` where one is missing or damaged, or such a component is.
         """
-        folder = Path(folder)
-        missing = [name for name in FILES if not (folder / name).exists()]
-        if missing:
-            raise ModelError(f"{folder} holds no finished model: {' and '.join(missing)} missing.")
+        path = Path(path)
         try:
-            meta = json.loads((folder / FILES[0]).read_text())
-            kinds = {"configuration": Configuration, "blueprint": Blueprint, "history": History}
-            parts: dict[str, Any] = {n: from_jsonable(kind, meta[n], components) for n, kind in kinds.items()}
-            weights, _ = read_tensors(folder / FILES[1])
-        except (StorageError, ValueError, KeyError) as error:
-            raise ModelError(f"the model in {folder} cannot be read: {error}") from error
-        return TrainedModel(**parts, fold=meta["fold"], weights=weights)
+            meta, weights = _read_folder(path) if path.is_dir() else _read_file(path)
+            kinds = {"configuration": Configuration, "blueprint": Blueprint, "history": History, "card": ModelCard}
+            parts = {n: from_jsonable(kind, meta[n], components) for n, kind in kinds.items() if n in meta}
+            return TrainedModel(**parts, fold=meta["fold"], weights=weights)
+        except BROKEN as error:
+            reason = str(error) if isinstance(error, AutosegError) else repr(error)
+            raise ModelError(f"the model in {path} cannot be read: {reason}") from error
 
     def __repr__(self) -> str:
         size = sum(w.numel() for w in self.weights.values())
@@ -94,6 +112,26 @@ class TrainedModel(Shown):
             f"TrainedModel({self.configuration.name!r} for {self.configuration.dataset_name!r}, fold {self.fold})\n"
             f"  {size / 1e6:.2f} million weights, blueprint {self.blueprint.name!r}\n  {self.history!r}"
         )
+
+
+def _read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    missing = [name for name in FILES if not (folder / name).exists()]
+    if missing:
+        raise ModelError(f"{folder} holds no finished model: {' and '.join(missing)} missing.")
+    return json.loads((folder / FILES[0]).read_text()), read_tensors(folder / FILES[1])[0]
+
+
+def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    if not path.exists():
+        raise ModelError("there is no such folder or file.")
+    with open_archive(path, path.name) as archive:
+        try:
+            return json.loads(archive.read(FILES[0])), load(archive.read(FILES[1]))
+        except SafetensorError as error:
+            raise StorageError(f"{FILES[1]} in {path.name} is damaged: {error}. Get the file again.") from error
 
 
 def network_spec(configuration: Configuration, blueprint: Blueprint) -> NetworkSpec:
@@ -117,6 +155,14 @@ def write_tensors(path: PathLike, tensors: Mapping[str, Tensor], about: Mapping[
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
         save_file(plain, temporary, metadata={"about": json.dumps(to_jsonable(dict(about or {})))})
+
+
+def tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    """Tensors as the bytes of a safetensors file."""
+    from safetensors.torch import save
+
+    content: bytes = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    return content
 
 
 def read_tensors(path: PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
