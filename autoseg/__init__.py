@@ -29,7 +29,11 @@ if TYPE_CHECKING:
     from autoseg.display.report import write_report as write_report
     from autoseg.evaluation.scores import Evaluation as Evaluation
     from autoseg.evaluation.scores import evaluate as evaluate
+    from autoseg.interop.nnunet_dataset import export_nnunet_dataset as export_nnunet_dataset
     from autoseg.interop.nnunet_edits import explain_plan as explain_plan
+    from autoseg.interop.nnunet_export import export_nnunet_model as export_nnunet_model
+    from autoseg.interop.nnunet_model import NnunetModel as NnunetModel
+    from autoseg.interop.nnunet_model import open_nnunet_model as open_nnunet_model
     from autoseg.interop.nnunet_plans import fingerprint_from_nnunet as fingerprint_from_nnunet
     from autoseg.interop.nnunet_plans import fingerprint_to_nnunet as fingerprint_to_nnunet
     from autoseg.interop.nnunet_plans import plan_from_nnunet as plan_from_nnunet
@@ -87,6 +91,10 @@ PUBLIC = {  # name: the module it lives in, in the order of the work
     "Prediction": "prediction.inference",
     "evaluate": "evaluation.scores",
     "Evaluation": "evaluation.scores",
+    "open_nnunet_model": "interop.nnunet_model",
+    "NnunetModel": "interop.nnunet_model",
+    "export_nnunet_dataset": "interop.nnunet_dataset",
+    "export_nnunet_model": "interop.nnunet_export",
     "write_report": "display.report",
     "AutosegError": "core.errors",
 }

@@ -1,11 +1,12 @@
 """Trains and predicts with nnU-Net itself; started by interop.py in nnU-Net's environment, never imported.
 
-    nnunet_interop.py train ID PLANNER '{"batch_size": 2}' '{"features_per_stage": [...]}'
+    nnunet_interop.py train ID PLANNER '{"configuration": "2d", "iterations": 5, "settings": {}, "network": {}}'
+    nnunet_interop.py install MODEL.zip
     nnunet_interop.py logits MODEL INPUT.npy OUTPUT.npy
     nnunet_interop.py predict MODEL IMAGES OUTPUT
 
 Folders come from nnU-Net's own three environment variables. `train` plans, preprocesses and runs nnUNetTrainer for one
-epoch of five iterations; the two dictionaries replace settings of the configuration and of its network.
+short epoch; `settings` and `network` replace values of the configuration and of its network.
 """
 
 import json
@@ -16,29 +17,38 @@ from pathlib import Path
 import torch
 
 PLANS = {"ExperimentPlanner": "nnUNetPlans", "nnUNetPlannerResEncM": "nnUNetResEncUNetMPlans"}
-CONFIGURATION = "3d_fullres"
 
 
-def train(number: str, planner: str, settings: str = "{}", network: str = "{}") -> None:
+def train(number: str, planner: str, options: str) -> None:
     from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments, preprocess
+    from nnunetv2.paths import nnUNet_preprocessed
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
     from nnunetv2.utilities.dataset_name_id_conversion import convert_id_to_dataset_name
 
+    wanted = json.loads(options)
+    name = wanted["configuration"]
     extract_fingerprints([int(number)], num_processes=1, check_dataset_integrity=True, clean=False, verbose=False)
     plan_experiments([int(number)], planner)
-    folder = Path(os.environ["nnUNet_preprocessed"]) / convert_id_to_dataset_name(int(number))
+    folder = Path(str(nnUNet_preprocessed)) / convert_id_to_dataset_name(int(number))
     path = folder / f"{PLANS[planner]}.json"
     plans = json.loads(path.read_text())
-    plans["configurations"][CONFIGURATION] |= json.loads(settings)
-    plans["configurations"][CONFIGURATION]["architecture"]["arch_kwargs"] |= json.loads(network)
+    plans["configurations"][name] |= wanted["settings"]
+    plans["configurations"][name]["architecture"]["arch_kwargs"] |= wanted["network"]
     path.write_text(json.dumps(plans))
-    preprocess([int(number)], PLANS[planner], (CONFIGURATION,), (1,), False)
-    os.environ["nnUNet_n_proc_DA"] = "0"
+    preprocess([int(number)], PLANS[planner], (name,), (1,), False)
+    os.environ |= {"nnUNet_n_proc_DA": "0"}
     facts = json.loads((folder / "dataset.json").read_text())
-    trainer = nnUNetTrainer({**plans, "continue_training": False}, CONFIGURATION, 0, facts, torch.device("cpu"))
-    trainer.num_epochs, trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch = 1, 5, 1
+    trainer = nnUNetTrainer({**plans, "continue_training": False}, name, 0, facts, torch.device("cpu"))
+    trainer.num_epochs, trainer.num_val_iterations_per_epoch = 1, 1
+    trainer.num_iterations_per_epoch = wanted["iterations"]
     trainer.run_training()
-    print(json.dumps({"model": trainer.output_folder_base}))
+    print(json.dumps({"model": str(trainer.output_folder_base)}))
+
+
+def install(archive: str) -> None:
+    from nnunetv2.model_sharing.model_import import install_model_from_zip_file
+
+    install_model_from_zip_file(archive)
 
 
 def predictor(model: str):
@@ -63,4 +73,4 @@ def predict(model: str, images: str, target: str) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
-    {"train": train, "logits": logits, "predict": predict}[sys.argv[1]](*sys.argv[2:])
+    {"train": train, "install": install, "logits": logits, "predict": predict}[sys.argv[1]](*sys.argv[2:])

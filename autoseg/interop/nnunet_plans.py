@@ -77,9 +77,14 @@ def _configuration_to_nnunet(plan: Plan, configuration: Configuration) -> JSON:
 
 
 def _settings(plan: Plan, configuration: Configuration) -> JSON:
+    return settings_to_nnunet(configuration, _data_identifier(plan, configuration.name))
+
+
+def settings_to_nnunet(configuration: Configuration, data_identifier: str) -> JSON:
+    """One entry of ``configurations``; `data_identifier` names the folder of its preprocessed data."""
     r = configuration.resampling
     return {
-        "data_identifier": _data_identifier(plan, configuration.name),
+        "data_identifier": data_identifier,
         "preprocessor_name": "DefaultPreprocessor",
         "batch_size": configuration.batch_size,
         "patch_size": list(configuration.patch_size),
