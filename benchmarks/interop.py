@@ -2,11 +2,10 @@
 
     python benchmarks/interop.py ../shared/data/Task04_Hippocampus --nnunet /path/to/nnunet/bin/python
 
-nnU-Net trains each of its networks for thirty iterations on a few cases that autoseg exported; autoseg trains for half a
-minute. Logits of one random patch are compared, and label maps of cases that no training saw, both computed in float32.
-Then the bundle and the ONNX file of autoseg's model run on the same cases. Ends with status 1 where logits differ by
-more than 1e-4, or a label map in more than one voxel of ten thousand. (nnU-Net adds up tiles in float16, which decides where
-two classes are as good as tied; the less a network has learned, the more such voxels there are.)
+nnU-Net trains each of its networks for thirty iterations on a few cases that autoseg exported; autoseg trains for half
+a minute. Logits of one random patch are compared, and label maps of cases that no training saw, all in float32. Ends
+with status 1 where logits differ by more than 1e-4, or label maps in more than one voxel of ten thousand. (nnU-Net adds
+up tiles in float16, which decides where two classes are as good as tied; a network that learned less has more of these.)
 """
 
 from __future__ import annotations
