@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from autoseg.planning.configuration import AugmentationSettings
 from autoseg.training import augmentation as aug
+from autoseg.training.spatial import OUTSIDE
 
 SETTINGS = AugmentationSettings(
     rotation_degrees=30, dummy_2d=False, mirror_axes=(0, 1, 2), initial_patch_size=(16,) * 3
@@ -32,7 +33,7 @@ def test_a_batch_comes_back_at_the_patch_size_with_its_labels_only():
     images, labels = aug.Augmentation()(batch(), SETTINGS, (8, 10, 12), seeded())
     assert images.shape == (4, 1, 8, 10, 12)
     assert labels.shape == (4, 8, 10, 12)
-    assert set(labels.unique().tolist()) <= {aug.OUTSIDE, 0, 1}
+    assert set(labels.unique().tolist()) <= {OUTSIDE, 0, 1}
 
 
 def test_the_same_seed_gives_the_same_batch():
@@ -65,51 +66,6 @@ def test_the_input_batch_is_left_alone():
     before = images.clone()
     aug.Augmentation(noise=1.0, mirror=1.0)((images, labels), SETTINGS, (16, 16, 16), seeded())
     assert torch.equal(images, before)
-
-
-def test_the_identity_resamples_to_the_centre():
-    images, labels = batch()
-    matrices = aug.affine(torch.zeros(4, 3), torch.ones(4), 3, in_plane=False)
-    moved, winner = aug.resample_affine((images, labels), matrices, (8, 8, 8))
-    torch.testing.assert_close(moved, images[..., 4:12, 4:12, 4:12], atol=1e-4, rtol=0)
-    assert torch.equal(winner, labels[..., 4:12, 4:12, 4:12])
-
-
-@pytest.mark.parametrize("axis", [0, 1, 2])
-def test_a_quarter_turn_equals_numpys(axis):
-    images, labels = batch(1)
-    angles = torch.zeros(1, 3)
-    angles[0, axis] = math.pi / 2
-    moved, winner = aug.resample_affine(
-        (images, labels), aug.affine(angles, torch.ones(1), 3, in_plane=False), (16,) * 3
-    )
-    plane = tuple(a for a in range(3) if a != axis)
-    turns = [np.rot90(images[0, 0].numpy(), k, plane) for k in (1, 3)]
-    k = int(np.argmin([np.abs(moved[0, 0].numpy() - t).max() for t in turns]))
-    np.testing.assert_allclose(moved[0, 0].numpy(), turns[k], atol=1e-3)
-    np.testing.assert_array_equal(winner[0].numpy(), np.rot90(labels[0].numpy(), (1, 3)[k], plane))
-
-
-def test_a_factor_above_one_shrinks_what_is_seen():
-    images = torch.zeros(1, 1, 16, 16, 16)
-    images[..., 4:12, 4:12, 4:12] = 1
-    matrices = aug.affine(torch.zeros(1, 3), torch.tensor([1.4]), 3, in_plane=False)
-    moved, _ = aug.resample_affine((images, images[:, 0].to(torch.int16)), matrices, (16,) * 3)
-    assert float(moved.sum()) == pytest.approx(8**3 / 1.4**3, rel=0.2)
-
-
-def test_stacks_of_slices_turn_only_within_the_slice():
-    matrices = aug.affine(torch.ones(1, 3), torch.tensor([1.3]), 3, in_plane=True)
-    assert matrices[0, 0].tolist() == [1, 0, 0]
-    assert matrices[0, 1:, 0].tolist() == [0, 0]
-
-
-def test_what_leaves_the_image_is_labelled_outside():
-    images, labels = batch(1)
-    matrices = aug.affine(torch.zeros(1, 3), torch.tensor([1.4]), 3, in_plane=False)
-    _, winner = aug.resample_affine((images, labels), matrices, (16,) * 3)
-    assert winner[0, 0, 0, 0] == aug.OUTSIDE
-    assert winner[0, 8, 8, 8] != aug.OUTSIDE
 
 
 @settings(max_examples=20)
@@ -164,16 +120,30 @@ def test_transforms_touch_the_published_share_of_samples(name):
     assert float(aug.chance(expected, 20_000, seeded()).float().mean()) == pytest.approx(expected, abs=0.02)
 
 
-def test_image_and_label_map_are_mirrored_together():
+def only_mirrored(probability=1.0):
+    return aug.Augmentation(
+        **{f.name: 0.0 for f in fields(aug.Augmentation) if f.name not in ("scale", "mirror")}, mirror=probability
+    )
+
+
+@pytest.mark.parametrize("turned", [0.0, 1.0], ids=["cut", "resampled"])
+def test_image_and_label_map_are_mirrored_together(turned):
     images, labels = batch()
-    mirrored, labels = aug.mirror((images.clone(), labels.clone()), (0, 1, 2), 1.0, seeded())
-    assert torch.equal(mirrored, images.flip(2, 3, 4))
+    mirror = replace(only_mirrored(), scaling=turned, scale=(1.0, 1.0))
+    mirrored, labels = mirror((images.clone(), labels.clone()), SETTINGS, (16, 16, 16), seeded())
+    torch.testing.assert_close(mirrored, images.flip(2, 3, 4))
     assert torch.equal(labels, (mirrored[:, 0] > 0.5).to(torch.int16))
+
+
+def test_each_sample_draws_its_own_axes_to_mirror():
+    images = torch.arange(8.0).reshape(1, 1, 2, 2, 2).repeat(64, 1, 1, 1, 1)
+    seen, _ = only_mirrored(0.5)((images, images[:, 0].to(torch.int16)), SETTINGS, (2, 2, 2), seeded())
+    assert len({tuple(sample.ravel().tolist()) for sample in seen}) == 8
 
 
 def test_no_axis_is_mirrored_that_is_not_allowed():
     images, labels = batch()
-    kept, _ = aug.mirror((images.clone(), labels), (), 1.0, seeded())
+    kept, _ = only_mirrored()((images, labels), SETTINGS.without_mirroring(), (16, 16, 16), seeded())
     assert torch.equal(kept, images)
 
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoseg.training.augmentation import OUTSIDE
+from autoseg.training.spatial import OUTSIDE
 from autoseg.training.patches import ANNOTATED, PatchLocation, PatchRequest, Volume, cut_patches, draw_patches
 
 

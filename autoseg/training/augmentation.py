@@ -13,13 +13,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
-from torch.nn import functional as F
 
 from autoseg.planning.configuration import AugmentationSettings
+from autoseg.training.spatial import Batch, affine, cut_mirrored, resample_affine
 
-OUTSIDE = -1  # the label of voxels that are no part of the patient's image
-LABELS_AT_ONCE = 8  # resampled together: one pass for most datasets, bounded memory for a hundred classes
-Batch = tuple[Tensor, Tensor]  # images (batch, channel, *space), label maps (batch, *space)
 Range = tuple[float, float]
 
 
@@ -45,23 +42,26 @@ class Augmentation:
         `random` is a CPU generator: the same seed draws the same transforms on every device.
         """
         images, labels = self.spatial(batch, settings, patch, random)
-        images = self.intensity(images, settings, random)
-        return mirror((images, labels), settings.mirror_axes, self.mirror, random)
+        return self.intensity(images, settings, random), labels
 
     def spatial(self, batch: Batch, settings: AugmentationSettings, patch: Sequence[int], random: Generator) -> Batch:
-        """Rotate and scale some samples, cut the centre of the others."""
+        """Rotate and scale some samples, cut the centre of the others, and mirror all."""
         images, labels = batch
-        rotated, scaled = (chance(p, len(images), random) for p in (self.rotation, self.scaling))
+        count = len(images)
+        rotated, scaled = (chance(p, count, random) for p in (self.rotation, self.scaling))
+        angles = uniform((-1.0, 1.0), (count, 3), random) * math.radians(settings.rotation_degrees)
+        factors = uniform(self.scale, (count,), random)
+        mirrored = torch.zeros(count, len(patch), dtype=torch.bool)
+        for axis in settings.mirror_axes:
+            mirrored[:, axis] = chance(self.mirror, count, random)
+        result = images.new_empty((*images.shape[:2], *patch)), labels.new_empty((count, *patch))
+        cut_mirrored(batch, torch.nonzero(~(rotated | scaled)).ravel(), mirrored, patch, result)
         touched = torch.nonzero(rotated | scaled).ravel()
-        angles = uniform((-1.0, 1.0), (len(images), 3), random) * math.radians(settings.rotation_degrees)
-        factors = uniform(self.scale, (len(images),), random)
-        angles, factors = angles * rotated[:, None], torch.where(scaled, factors, torch.ones(()))
-        result = centre(images, patch).clone(), centre(labels, patch).clone()
         if len(touched):
+            angles, factors = angles * rotated[:, None], torch.where(scaled, factors, torch.ones(()))
             matrices = affine(angles[touched], factors[touched], len(patch), in_plane=settings.dummy_2d)
-            where = touched.to(images.device)
-            moved = resample_affine((images[where], labels[where]), matrices.to(images.device), patch)
-            result[0][where], result[1][where] = moved
+            signs = 1.0 - 2.0 * mirrored[touched]
+            resample_affine(batch, touched, matrices * signs[:, None, :], patch, result)
         return result
 
     def intensity(self, images: Tensor, settings: AugmentationSettings, random: Generator) -> Tensor:
@@ -99,66 +99,6 @@ def around_one(between: Range, shape: Sequence[int], random: Generator) -> Tenso
     return torch.where(torch.rand(tuple(shape), generator=random) < 0.5, low, high)
 
 
-def centre(array: Tensor, patch: Sequence[int]) -> Tensor:
-    """The middle `patch` of the last axes, a view."""
-    for axis, size in zip(range(array.ndim - len(patch), array.ndim), patch, strict=True):
-        array = array.narrow(axis, (array.shape[axis] - size) // 2, size)
-    return array
-
-
-def affine(angles: Tensor, factors: Tensor, dimensions: int, *, in_plane: bool) -> Tensor:
-    """Matrices (batch, axis, axis) in array order that rotate about each axis and scale.
-
-    In 2D, and for stacks of slices (`in_plane`), only the last angle turns, and only within the slice.
-    """
-    if dimensions == 2 or in_plane:
-        plane = factors[:, None, None] * _turn(angles[:, -1])
-        if dimensions == 2:
-            return plane
-        matrices = torch.eye(3).repeat(len(angles), 1, 1)
-        matrices[:, 1:, 1:] = plane
-        return matrices
-    matrices = factors[:, None, None] * torch.eye(3).repeat(len(angles), 1, 1)
-    for axis in range(3):
-        turn = torch.eye(3).repeat(len(angles), 1, 1)
-        others = torch.tensor([a for a in range(3) if a != axis])
-        turn[:, others[:, None], others[None, :]] = _turn(angles[:, axis])
-        matrices = turn @ matrices
-    return matrices
-
-
-def _turn(angle: Tensor) -> Tensor:
-    cos, sin = angle.cos(), angle.sin()
-    return torch.stack((torch.stack((cos, -sin), -1), torch.stack((sin, cos), -1)), -2)
-
-
-def resample_affine(batch: Batch, matrices: Tensor, patch: Sequence[int]) -> Batch:
-    """Sample patches around the centre, turned and scaled: images linearly, label maps by the winning indicator."""
-    images, labels = batch
-    n, space = len(patch), images.shape[2:]
-    axes = [torch.arange(p, device=images.device) - (p - 1) / 2 for p in patch]
-    points = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(1, -1, n)
-    half = torch.tensor([s / 2 for s in space], device=images.device)
-    grid = ((points @ matrices.transpose(1, 2)) / half).flip(-1).reshape(len(images), *patch, n)
-    values = [v for v in torch.unique(labels).tolist() if v != OUTSIDE]
-    best = torch.zeros((len(labels), *patch), device=images.device)
-    outside = torch.ones_like(best)  # whatever share no label claims belongs to the outside
-    winner = torch.full_like(best, OUTSIDE, dtype=labels.dtype)
-    sampled = images[:, :0]
-    for first in range(0, max(len(values), 1), LABELS_AT_ONCE):  # images ride along with the first labels
-        some = values[first : first + LABELS_AT_ONCE]
-        stack = [(labels == value)[:, None].to(images.dtype) for value in some]
-        channels = torch.cat([images, *stack] if first == 0 else stack, dim=1)
-        scores = F.grid_sample(channels, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        if first == 0:
-            sampled, scores = scores[:, : images.shape[1]], scores[:, images.shape[1] :]
-        for value, score in zip(some, scores.unbind(1), strict=True):
-            outside -= score
-            winner = torch.where(score > best, value, winner)
-            best = torch.maximum(score, best)
-    return sampled, torch.where(outside > best, OUTSIDE, winner)
-
-
 def add_noise(images: Tensor, random: Generator) -> Tensor:
     """Gaussian noise, one deviation from [0, 0.1] a sample."""
     deviation = uniform((0.0, 0.1), (len(images),), random).to(images.device)
@@ -185,11 +125,11 @@ def change_gamma(images: Tensor, random: Generator) -> Tensor:
     power = around_one((0.7, 1.5), images.shape[:2], random).to(images.device)
     axes = tuple(range(2, images.ndim))
     low, high = images.amin(axes, keepdim=True), images.amax(axes, keepdim=True)
-    extent = (high - low).clamp_min(1e-7)
-    curved = ((images - low) / extent).pow(_per_sample(power, images)) * extent + low
-    old_mean, old_std = images.mean(axes, keepdim=True), images.std(axes, keepdim=True)
-    mean, std = curved.mean(axes, keepdim=True), curved.std(axes, keepdim=True)
-    return (curved - mean) / std.clamp_min(1e-7) * old_std + old_mean
+    curved = (images - low).div_((high - low).clamp_min(1e-7)).log_().mul_(_per_sample(power, images)).exp_()
+    mean = images.mean(axes, keepdim=True)
+    curved -= curved.mean(axes, keepdim=True)
+    old, new = (torch.linalg.vector_norm(x, dim=axes, keepdim=True) for x in (images - mean, curved))
+    return torch.addcmul(mean, curved, old / new.clamp_min(1e-7))
 
 
 def blur(images: Tensor, random: Generator, *, first_axis: int = 0) -> Tensor:
@@ -252,17 +192,6 @@ def _low_resolution_matrix(scale: Tensor, size: int) -> Tensor:
         nearest = ((index + 0.5) * size / small).floor().long().clamp(0, size - 1)
         matrix.scatter_add_(-1, nearest[..., None], weight[..., None])
     return matrix
-
-
-def mirror(batch: Batch, axes: Sequence[int], probability: float, random: Generator) -> Batch:
-    """Flip each allowed axis of each sample with a probability, image and label map together."""
-    images, labels = batch
-    for axis in axes:
-        flipped = torch.nonzero(chance(probability, len(images), random)).ravel().to(images.device)
-        if len(flipped):
-            images[flipped] = images[flipped].flip(axis + 2)
-            labels[flipped] = labels[flipped].flip(axis + 1)
-    return images, labels
 
 
 def _per_sample(values: Tensor, images: Tensor) -> Tensor:

@@ -5,28 +5,52 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 
+import numpy as np
+import torch
 from torch import Generator
 
 from autoseg.core.errors import TrainingError
-from autoseg.core.types import Shape
+from autoseg.core.types import ImageArray, LabelArray, Shape
+from autoseg.data.geometry import Box
 from autoseg.preprocessing.store import PreprocessedDataset
-from autoseg.training.augmentation import OUTSIDE, Batch, centre
 from autoseg.training.blueprint import Blueprint
+from autoseg.training.cascade import Codes, Corruption, checked_previous, onehot, with_previous
 from autoseg.training.compute import Compute
-from autoseg.training.patches import PatchRequest, Volume, cut_patches, draw_patches
+from autoseg.training.example import Example, choose_place, example_of
+from autoseg.training.patches import PatchLocation, PatchRequest, Volume, cut_patches, draw_patches
+from autoseg.training.spatial import OUTSIDE, Batch, centre
 
 Fold = int | str
 IN_MEMORY = 4e9  # bytes: a third of what a Colab session has
 
 
 class Feed:
-    """Batches of one fold. Volumes are read on first use."""
+    """Batches of one fold. Volumes are read on first use.
 
-    def __init__(self, prepared: PreprocessedDataset, *, fold: Fold, blueprint: Blueprint, compute: Compute) -> None:
+    `previous` holds what the previous stage of a cascade predicted for each case, on the prepared grid.
+    """
+
+    def __init__(
+        self,
+        prepared: PreprocessedDataset,
+        *,
+        fold: Fold,
+        blueprint: Blueprint,
+        compute: Compute,
+        previous: Mapping[str, LabelArray] | None = None,
+    ) -> None:
         self.prepared, self.blueprint, self.compute = prepared, blueprint, compute
         self.configuration = prepared.configuration
         self.sampler = blueprint.sampler or draw_patches
         self.training_names, self.validation_names = _names(prepared, fold)
+        self.previous: dict[str, LabelArray] | None = None
+        self.cut_from: list[str] = []  # the cases of the last batch
+        stage = self.configuration.previous_stage
+        if stage is not None:
+            shapes = {name: entry.shape for name, entry in prepared.entries.items()}
+            self.previous = checked_previous(previous or {}, shapes, stage)
+        elif previous is not None:
+            raise TrainingError(f"{self.configuration.name!r} has no previous stage; leave previous= out.")
 
     @cached_property
     def training(self) -> dict[str, Volume]:
@@ -55,11 +79,28 @@ class Feed:
         if not self.fits_in_memory:
             shape, channels = self.prepared.geometry(name).shape, len(self.configuration.channels)
             locations = self.prepared.class_locations(name)
-            return Volume(shape, channels, locations, lambda box: self.prepared.read(name, box))
+            return Volume(shape, channels, locations, lambda box: self._read_stored(name, box))
         case = self.prepared[name]
         if case.label is None:
             raise TrainingError(f"case {name!r} has no label map, so it cannot be trained on.")
-        return Volume.in_memory(case.array, case.label, case.class_locations)
+        if self.previous is None:
+            return Volume.in_memory(case.array, case.label, case.class_locations)
+        joined = Codes(self.configuration.labels).join(case.label, self.previous[name])
+        return Volume.in_memory(case.array, joined, case.class_locations)
+
+    def _read_stored(self, name: str, box: Box) -> tuple[ImageArray, LabelArray]:
+        image, label = self.prepared.read(name, box)
+        if self.previous is None:
+            return image, label
+        return image, Codes(self.configuration.labels).join(label, self.previous[name][box.slices])
+
+    def whole(self, name: str) -> tuple[ImageArray, LabelArray]:
+        """A whole case as the network reads it, (channel, z, y, x), and its label map."""
+        image, label = self.prepared.read(name, Box((0, 0, 0), self.prepared.entries[name].shape))
+        if self.previous is None:
+            return image, label
+        channels = onehot(torch.from_numpy(self.previous[name])[None], self.configuration.labels)[0].numpy()
+        return np.concatenate((image, channels.astype(image.dtype))), label
 
     def draw(self, random: Generator) -> Batch:
         """A training batch, cut large enough to be rotated."""
@@ -71,27 +112,50 @@ class Feed:
         """A validation batch of the network's own size, on the device."""
         return self._to_device(self._draw(self.validation, self.configuration.patch_size, random))
 
+    @cached_property
+    def example_place(self) -> PatchLocation:
+        """The validation patch that is shown again and again."""
+        return choose_place(self.validation, self._request(self.configuration.patch_size))
+
+    def example(self) -> tuple[Batch, Example]:
+        """That patch as a batch of one, and as an example nothing has been predicted for."""
+        request = self._request(self.configuration.patch_size)
+        images, labels = self._to_device(cut_patches(self.validation, [self.example_place], request))
+        return (images, labels), example_of(self.example_place.case, images[0], labels[0])
+
     def _draw(self, volumes: Mapping[str, Volume], cut: Shape, random: Generator) -> Batch:
-        request = PatchRequest(
+        request = self._request(cut)
+        places = self.sampler(volumes, request, random)
+        self.cut_from = [place.case for place in places]
+        return cut_patches(volumes, places, request)
+
+    def _request(self, cut: Shape) -> PatchRequest:
+        return PatchRequest(
             cut_size=cut,
             patch_size=self.configuration.patch_size,
             batch_size=self.batch_size,
             foreground_fraction=self.blueprint.foreground_fraction,
         )
-        return cut_patches(volumes, self.sampler(volumes, request, random), request)
 
     def augment(self, batch: Batch, random: Generator) -> Batch:
-        """Augment on the device, down to the patch size."""
-        images, labels = (t.to(self.compute.device) for t in batch)
+        """Augment down to the patch size, on the device where it can."""
+        device = self.compute.augmenting_device
+        images, labels = (t.to(device) for t in batch)
         patch, settings = self.configuration.patch_size, self.configuration.augmentation
         if self.blueprint.augmentation is None:
-            return self._to_device((centre(images, patch), centre(labels, patch)))
+            plain = centre(images, patch), centre(labels, patch)
+            return self._to_device(plain, random, corruption=Corruption())
         if not self.blueprint.mirroring:
             settings = settings.without_mirroring()
-        return self._to_device(self.blueprint.augmentation((images, labels), settings, patch, random))
+        augmented = self.blueprint.augmentation((images, labels), settings, patch, random)
+        return self._to_device(augmented, random, corruption=Corruption())
 
-    def _to_device(self, batch: Batch) -> Batch:
+    def _to_device(
+        self, batch: Batch, random: Generator | None = None, *, corruption: Corruption | None = None
+    ) -> Batch:
         """To the device; outside of the patient labels become 0, and intensities too where the plan masks them."""
+        if self.previous is not None:
+            batch = with_previous(batch, self.configuration.labels, corruption, random or Generator())
         images, labels = (t.to(self.compute.device) for t in batch)
         masked = [c for c, mask in enumerate(self.configuration.mask_background) if mask]
         if masked:

@@ -20,8 +20,9 @@ from autoseg.data.normalization import name_of
 from autoseg.evaluation.metrics import overlap
 from autoseg.planning.configuration import Configuration
 from autoseg.preprocessing.cases import CaseGeometry, crop_case, normalized, resampled, restore_label_map
-from autoseg.training.augmentation import Augmentation, Batch
+from autoseg.training.augmentation import Augmentation
 from autoseg.training.patches import PatchLocation, PatchRequest, Volume, cut_patches
+from autoseg.training.spatial import Batch
 
 MARK = 1000  # a label that no dataset has; it rides through augmentation where the marked voxel is
 MARK_RADIUS = 2  # voxels, so that the mark survives when the patch is scaled down

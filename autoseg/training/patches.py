@@ -14,7 +14,7 @@ from torch import Generator
 
 from autoseg.core.types import Shape
 from autoseg.data.geometry import Box
-from autoseg.training.augmentation import OUTSIDE, Batch
+from autoseg.training.spatial import OUTSIDE, Batch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
