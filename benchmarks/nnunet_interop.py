@@ -6,7 +6,8 @@
     nnunet_interop.py predict MODEL IMAGES OUTPUT
 
 Folders come from nnU-Net's own three environment variables. `train` plans, preprocesses and runs nnUNetTrainer for one
-short epoch; `settings` and `network` replace values of the configuration and of its network.
+short epoch, with AdamW, because momentum of 0.99 predicts only background by then; `settings` and `network` replace
+values of the configuration and of its network.
 """
 
 import json
@@ -17,11 +18,13 @@ from pathlib import Path
 import torch
 
 PLANS = {"ExperimentPlanner": "nnUNetPlans", "nnUNetPlannerResEncM": "nnUNetResEncUNetMPlans"}
+RATE = 3e-3
 
 
 def train(number: str, planner: str, options: str) -> None:
     from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments, preprocess
     from nnunetv2.paths import nnUNet_preprocessed
+    from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
     from nnunetv2.utilities.dataset_name_id_conversion import convert_id_to_dataset_name
 
@@ -41,6 +44,9 @@ def train(number: str, planner: str, options: str) -> None:
     trainer = nnUNetTrainer({**plans, "continue_training": False}, name, 0, facts, torch.device("cpu"))
     trainer.num_epochs, trainer.num_val_iterations_per_epoch = 1, 1
     trainer.num_iterations_per_epoch = wanted["iterations"]
+    trainer.initialize()
+    trainer.optimizer = torch.optim.AdamW(trainer.network.parameters(), RATE)
+    trainer.lr_scheduler = PolyLRScheduler(trainer.optimizer, RATE, trainer.num_epochs)
     trainer.run_training()
     print(json.dumps({"model": str(trainer.output_folder_base)}))
 

@@ -20,15 +20,15 @@ from autoseg.data.images import read_label_map
 TARGET = Path(__file__).with_name("interop")
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "nnunet_interop.py"
 CASES, STEP = 6, 3
-TINY = {"features_per_stage": [4, 4, 8]}
+TINY = {"features_per_stage": [4, 8, 8]}
 CUBE = {"n_stages": 3, "kernel_sizes": [[3, 3, 3]] * 3, "strides": [[1, 1, 1], [2, 2, 2], [2, 2, 2]], **TINY}
 SQUARE = {"n_stages": 3, "kernel_sizes": [[3, 3]] * 3, "strides": [[1, 1], [2, 2], [2, 2]], **TINY}
 PLAIN, RESIDUAL = {"n_conv_per_stage": [1, 2, 1]}, {"n_blocks_per_stage": [1, 2, 1]}
 DECODER = {"n_conv_per_stage_decoder": [1, 1]}
 MODELS = {  # name: planner, configuration, patch, network
-    "plain": ("ExperimentPlanner", "3d_fullres", [24, 24, 24], CUBE | PLAIN | DECODER),
-    "residual": ("nnUNetPlannerResEncM", "3d_fullres", [24, 24, 24], CUBE | RESIDUAL | DECODER),
-    "flat": ("ExperimentPlanner", "2d", [40, 40], SQUARE | PLAIN | DECODER),
+    "plain": ("ExperimentPlanner", "3d_fullres", [16, 16, 16], CUBE | PLAIN | DECODER),
+    "residual": ("nnUNetPlannerResEncM", "3d_fullres", [16, 16, 16], CUBE | RESIDUAL | DECODER),
+    "flat": ("ExperimentPlanner", "2d", [32, 32], SQUARE | PLAIN | DECODER),
 }
 
 
@@ -54,7 +54,7 @@ def main(python: str) -> None:
         (folder / "images" / f"{case.name}_0000.nii.gz").symlink_to(case.image_paths[0].resolve())
         for kind, (planner, configuration, patch, network) in MODELS.items():
             settings = {"patch_size": patch, "batch_size": 2, "spacing": [1.3] * len(patch)}
-            options = {"configuration": configuration, "iterations": 60, "settings": settings, "network": network}
+            options = {"configuration": configuration, "iterations": 300, "settings": settings, "network": network}
             model = Path(json.loads(ask("train", 7, planner, json.dumps(options)))["model"])
             np.save(folder / "patch.npy", patch_for(patch))
             ask("logits", model, folder / "patch.npy", folder / "logits.npy")
