@@ -166,7 +166,12 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
     assert second.finished
     assert list(second) == []
     assert same(first.model, second.model)
-    assert sorted(p.name for p in first.folder.iterdir()) == ["model.json", "run.json", "weights.safetensors"]
+    assert sorted(p.name for p in first.folder.iterdir()) == [
+        "example.safetensors",
+        "model.json",
+        "run.json",
+        "weights.safetensors",
+    ]
 
 
 def test_a_run_goes_on_from_its_folder_alone(tmp_path):
@@ -228,7 +233,7 @@ def test_a_budget_of_minutes_is_kept():
 
 def test_a_loss_that_is_no_number_stops_with_advice():
     broken = short(loss=lambda logits, target: logits.sum() * float("nan"))
-    with pytest.raises(TrainingError, match=r"the loss became nan in iteration 0 .* Try a third of it"):
+    with pytest.raises(TrainingError, match=r"the loss became nan in iteration 0 .* Try a third of the rate"):
         train(boxes(), blueprint=broken, show_progress=False)
 
 

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from torch import nn
+from torch import Generator, nn
 
 from autoseg.core.decisions import Decision, Trace
 from autoseg.core.errors import TrainingError
 from autoseg.core.shown import Shown
-from autoseg.planning.configuration import Configuration, NetworkSpec
+from autoseg.planning.configuration import AugmentationSettings, Configuration, NetworkSpec
 from autoseg.training.augmentation import Augmentation
 from autoseg.training.compute import Precision
 from autoseg.training.losses import Loss
 from autoseg.training.patches import Sampler
+from autoseg.training.spatial import Batch
 
 PAPER = "Isensee et al. 2021, Methods, 'Blueprint parameters'"
 Network = Callable[[NetworkSpec], nn.Module]
-Schedule = Literal["polynomial", "one_cycle"]
+Schedule = Literal["polynomial", "one_cycle"] | Callable[[float], float]  # progress 0..1 -> share of the learning rate
+Augment = Callable[[Batch, AugmentationSettings, Sequence[int], Generator], Batch]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +51,13 @@ class Blueprint(Shown):
     deep_supervision: bool = True
     foreground_fraction: float = 0.33
     mirroring: bool = True
-    augmentation: Augmentation | None = Augmentation()
+    augmentation: Augmentation | Augment | None = Augmentation()
     network: Network | None = None
     loss: Loss | None = None
     sampler: Sampler | None = None
     precision: Precision = "auto"
+    compiled: bool = False
+    validation_cases: int = 3
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
 from autoseg.core.errors import TrainingError
 from autoseg.core.serialization import Components, from_jsonable, read_json, write_json
@@ -18,67 +16,61 @@ from autoseg.planning.configuration import Configuration
 from autoseg.preprocessing.store import Entry, PreprocessedDataset
 from autoseg.training.blueprint import Blueprint
 from autoseg.training.history import History
-from autoseg.training.model import as_cpu, read_tensors, write_tensors
+from autoseg.training.model import read_tensors, write_tensors
+from autoseg.training.sampled import Sampled
+from autoseg.training.transfer import Transfer
 
 CHECKPOINT, RUN = "checkpoint.safetensors", "run.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a run is: the finished epochs, the losses of the one under way, and the seconds it computed."""
+    """How far a run is: the finished epochs, what the one under way has seen, and the seconds it computed."""
 
     history: History
     losses: tuple[float, ...]
     seconds: float
     iterations: int
+    sampled: Sampled
+    sampled_before: Sampled  # until the last finished epoch
 
 
-def save_checkpoint(
-    folder: Path,
-    key: str,
-    *,
-    modules: Mapping[str, nn.Module],
-    optimizer: Optimizer,
-    random: Tensor,
-    progress: Progress,
-) -> None:
-    """Write weights, optimizer, random state and progress. `key` says which run this belongs to."""
-    tensors = {f"{name}/{k}": t for name, module in modules.items() for k, t in as_cpu(module.state_dict()).items()}
-    numbers: dict[str, dict[str, float]] = {}
-    for index, state in optimizer.state_dict()["state"].items():
-        for name, value in state.items():
-            if isinstance(value, Tensor):
-                tensors[f"optimizer/{index}/{name}"] = value.detach().cpu().contiguous().clone()
-            elif value is not None:
-                numbers.setdefault(str(index), {})[name] = value
-    about = {"key": key, "progress": progress, "optimizer": numbers}
-    write_tensors(folder / CHECKPOINT, tensors | {"random": random}, about)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Checkpoint:
+    """A moment of training: every tensor by name, numbers that belong to them, and the progress.
 
+    One in memory is the last good state; one on disk is what a killed run goes on from.
+    """
 
-def load_checkpoint(
-    folder: Path, key: str, *, modules: Mapping[str, nn.Module], optimizer: Optimizer, random: torch.Generator
-) -> Progress | None:
-    """Put everything back where it was and return the progress; None where there is no checkpoint of this run."""
-    path = folder / CHECKPOINT
-    if not path.exists():
-        return None
-    tensors, about = read_tensors(path)
-    if about.get("key") != key:
-        return None
-    for name, module in modules.items():
-        module.load_state_dict(_below(tensors, f"{name}/"))
-    state: dict[int, dict[str, Any]] = {int(i): dict(values) for i, values in about["optimizer"].items()}
-    for name, tensor in _below(tensors, "optimizer/").items():
-        index, _, field = name.partition("/")
-        state.setdefault(int(index), {})[field] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    random.set_state(tensors["random"])
-    progress: Progress = from_jsonable(Progress, about["progress"])
-    return progress
+    tensors: Mapping[str, Tensor]
+    numbers: Mapping[str, Any]
+    progress: Progress
 
+    def write(self, folder: Path, key: str) -> None:
+        """Replace the folder's checkpoint in one step. `key` says which run it belongs to."""
+        about = {"key": key, "progress": self.progress, "numbers": self.numbers}
+        write_tensors(folder / CHECKPOINT, self.tensors, about)
 
-def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+    @staticmethod
+    def read(folder: Path, key: str) -> Checkpoint | None:
+        """The checkpoint of this run, or None where there is none.
+
+        Raises `StorageError` where it is damaged, which atomic files are only by a failing drive.
+        """
+        path = folder / CHECKPOINT
+        if not path.exists():
+            return None
+        tensors, about = read_tensors(path)
+        if about.get("key") != key:
+            return None
+        return Checkpoint(
+            tensors=tensors, numbers=about["numbers"], progress=from_jsonable(Progress, about["progress"])
+        )
+
+    def below(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors whose names begin with ``prefix/``, without it."""
+        start = f"{prefix}/"
+        return {name.removeprefix(start): t for name, t in self.tensors.items() if name.startswith(start)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +82,8 @@ class Run:
     fold: int | str
     blueprint: Blueprint
     prepared: PreparedData
+    transfer: Transfer | None = None
+    progress: Progress | None = None  # of a finished run, whose checkpoint is gone
 
     @staticmethod
     def read(folder: Path, components: Components | None = None) -> Run | None:

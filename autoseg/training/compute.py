@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
@@ -12,6 +13,7 @@ from torch import nn
 from autoseg.core.errors import TrainingError
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+MPS_SINCE = (2, 8)  # the first torch whose Apple backend has transposed 3D convolutions
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -25,11 +27,26 @@ class Compute:
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context in which the network runs; losses are computed in float32 outside it."""
-        dtype = DTYPES[self.precision]
-        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32)
+        if self.precision == "float32":  # autocast itself complains about float32 on some devices
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=DTYPES[self.precision])
+
+    @property
+    def augmenting_device(self) -> torch.device:
+        """Where patches are augmented: Apple's GPU lacks 3D operations that the spatial transform needs."""
+        return torch.device("cpu") if self.device.type == "mps" else self.device
+
+    def wait(self) -> None:
+        """Until the device has done what it was told, so that its time can be read."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
 
     def memory_format(self, dimensions: int) -> torch.memory_format:
-        """Channels last: what the fast kernels of CPUs and GPUs work on."""
+        """Channels last: what the fast kernels of CPUs and of Nvidia's GPUs work on."""
+        if self.device.type == "mps":
+            return torch.contiguous_format
         return torch.channels_last_3d if dimensions == 3 else torch.channels_last
 
     def place(self, network: nn.Module, dimensions: int) -> nn.Module:
@@ -54,15 +71,24 @@ def choose_compute(device: str | torch.device | None = None, precision: Precisio
         return _for_cuda(chosen)
     if chosen.type == "cpu":
         return _for_cpu(chosen)
+    if chosen.type == "mps":
+        return Compute(
+            device=chosen, precision="float32", reason="Apple's GPU transposes 3D convolutions only in float32"
+        )
     return Compute(device=chosen, precision="float32", reason=f"float32 is the safe choice on {chosen.type}")
 
 
 def _best_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
-    if torch.backends.mps.is_available():
+    if torch.backends.mps.is_available() and _version() >= MPS_SINCE:
         return torch.device("mps")
     return torch.device("cpu")
+
+
+def _version() -> tuple[int, int]:
+    major, minor = torch.__version__.split(".")[:2]
+    return int(major), int(minor)
 
 
 def _require(device: torch.device) -> None:
@@ -75,10 +101,15 @@ def _require(device: torch.device) -> None:
 
 
 def _for_cuda(device: torch.device) -> Compute:
-    name = torch.cuda.get_device_name(device)
-    if torch.cuda.get_device_capability(device)[0] >= 8:
+    name, generation = torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device)[0]
+    if generation < 7:
+        return Compute(
+            device=device, precision="float32", reason=f"{name} has no tensor cores, so half precision is slow"
+        )
+    if generation >= 8:
         return Compute(device=device, precision="bfloat16", reason=f"{name} computes bfloat16 fast, no loss scaling")
-    return Compute(device=device, precision="float16", reason=f"{name} has fast float16 but no bfloat16")
+    reason = f"{name} has fast float16 but no bfloat16, so the loss is scaled"
+    return Compute(device=device, precision="float16", reason=reason)
 
 
 def _for_cpu(device: torch.device) -> Compute:

@@ -18,7 +18,8 @@ class EpochRecord:
     """One epoch. `seconds` counts from the start of training, pauses between runs left out.
 
     `pseudo_dice` has one value a label or region: the Dice over validation patches as if they were one image; NaN
-    where no patch held that label.
+    where no patch held that label. `case_dice` is the mean Dice of whole validation cases, predicted by sliding window,
+    in the epochs in which it was measured; `holding` the share of training patches that held each label.
     """
 
     number: int
@@ -28,19 +29,31 @@ class EpochRecord:
     validation_loss: float
     pseudo_dice: tuple[float, ...]
     learning_rate: float
-    timings: dict[str, float]  # seconds of this epoch spent on: patches, augmentation, forward, backward, validation
+    timings: dict[str, float]  # seconds of this epoch by part: patches, augmentation, forward, backward, validation
+    patches: int = 0
+    case_dice: tuple[float, ...] = ()
+    holding: tuple[float, ...] = ()
 
     @property
     def mean_pseudo_dice(self) -> float:
         """Mean over the labels that were seen; NaN where none was."""
-        seen = [d for d in self.pseudo_dice if not np.isnan(d)]
-        return float(np.mean(seen)) if seen else float("nan")
+        return _mean(self.pseudo_dice)
+
+    @property
+    def mean_case_dice(self) -> float:
+        """Mean Dice of whole cases over labels; NaN in epochs in which it was not measured."""
+        return _mean(self.case_dice)
 
     def __repr__(self) -> str:
         return (
             f"epoch {self.number}: loss {self.training_loss:.3f}, validation {self.validation_loss:.3f}, "
             f"pseudo Dice {self.mean_pseudo_dice:.3f}, {self.seconds:.0f} s"
         )
+
+
+def _mean(values: tuple[float, ...]) -> float:
+    known = [v for v in values if not np.isnan(v)]
+    return float(np.mean(known)) if known else float("nan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +72,11 @@ class History(Shown):
         seen = [e for e in self.epochs if not np.isnan(e.mean_pseudo_dice)]
         return max(seen, key=lambda e: e.mean_pseudo_dice) if seen else None
 
+    @property
+    def validated(self) -> tuple[EpochRecord, ...]:
+        """The epochs after which whole cases were predicted."""
+        return tuple(e for e in self.epochs if e.case_dice)
+
     def table(self) -> pd.DataFrame:
         """One row an epoch."""
         import pandas as pd
@@ -71,6 +89,7 @@ class History(Shown):
                 "validation_loss": e.validation_loss,
                 "learning_rate": e.learning_rate,
                 **{f"pseudo_dice {name}": d for name, d in zip(self.labels, e.pseudo_dice, strict=True)},
+                "case_dice": e.mean_case_dice,
             }
             for e in self.epochs
         ]

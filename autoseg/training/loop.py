@@ -2,47 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from autoseg.core.errors import StorageError, TrainingError
-from autoseg.core.serialization import Components, digest, require_writable
 from autoseg.core.shown import Shown
-from autoseg.core.types import PathLike
-from autoseg.networks.unet import UNet
+from autoseg.core.types import LabelArray, PathLike
 from autoseg.preprocessing.store import PreprocessedDataset
 from autoseg.training.blueprint import Blueprint
-from autoseg.training.checkpoints import PreparedData, Progress, Run, load_checkpoint, save_checkpoint
+from autoseg.training.checkpoints import Checkpoint, Progress
 from autoseg.training.compute import choose_compute
+from autoseg.training.example import Example
 from autoseg.training.feed import Feed, Fold
+from autoseg.training.fitting import memory_explained
 from autoseg.training.history import EpochRecord, History
-from autoseg.training.losses import deep_supervision_loss, default_loss
-from autoseg.training.model import ModelCard, TrainedModel, as_cpu, build_network, own_components
+from autoseg.training.interrupts import undisturbed
+from autoseg.training.learner import Diverged, Learner, Stopwatch
+from autoseg.training.model import ModelCard, TrainedModel, as_cpu
 from autoseg.training.pseudo_dice import PseudoDice
+from autoseg.training.sampled import Sampled, count_labels
 from autoseg.training.schedule import learning_rate_factor
+from autoseg.training.shelf import Shelf
+from autoseg.training.transfer import Transfer
+from autoseg.training.validation import SHARE, TIMES, CaseValidation, predicted_values, validate_cases
 
 EPOCHS_IN_A_BUDGET = 15  # with a budget of minutes no epoch is longer than this share, so that the curve has points
-
-
-class Stopwatch:
-    """Adds up where the seconds of an epoch go."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextlib.contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
 
 class Training(Shown):
@@ -50,7 +40,8 @@ class Training(Shown):
 
     Leaving the loop early, or interrupting it, keeps all that was learned: `.model` can predict at any time, and a new
     loop goes on. With a folder the state is also saved there every two minutes (`checkpoint_seconds`), and the next
-    `train` of the same run continues from it.
+    `train` of the same run continues from it. `start_from` begins with another model's weights where they fit;
+    `.transfer` tells which did. `previous` is what the previous stage of a cascade predicted for each case.
     """
 
     def __init__(
@@ -61,33 +52,37 @@ class Training(Shown):
         blueprint: Blueprint | None = None,
         device: str | torch.device | None = None,
         folder: PathLike | None = None,
+        start_from: TrainedModel | Transfer | None = None,
+        previous: Mapping[str, LabelArray] | None = None,
     ) -> None:
         self.checkpoint_seconds = 120.0
         self.prepared, self.configuration, self.fold = prepared, prepared.configuration, fold
         self.blueprint = blueprint or Blueprint.quick(minutes=5)
         self.compute = choose_compute(device, self.blueprint.precision)
-        self.key = digest([self.blueprint, self.configuration, fold, prepared.key])
-        root = folder if folder is not None else prepared.folder
-        self.folder = None if root is None else Path(root) / "runs" / self.configuration.name / f"fold_{fold}"
-        self.feed = Feed(prepared, fold=fold, blueprint=self.blueprint, compute=self.compute)
+        self.feed = Feed(prepared, fold=fold, blueprint=self.blueprint, compute=self.compute, previous=previous)
         self.random = torch.Generator().manual_seed(self.blueprint.seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.blueprint.seed)
-            network = build_network(self.configuration, self.blueprint)
-        self.network = self.compute.place(network, self.configuration.dimensions)
-        self.averaged = copy.deepcopy(self.network) if self.blueprint.weight_averaging else self.network
-        self.optimizer = _optimizer(self.network, self.blueprint)
-        self.scaler = torch.amp.GradScaler(self.compute.device.type, enabled=self.compute.precision == "float16")
-        self.loss = self.blueprint.loss or default_loss(
-            self.configuration.labels, batch_dice=self.configuration.batch_dice
-        )
+        self.learner = Learner(self.configuration, self.blueprint, self.compute)
+        self.transfer = self.learner.start_from(start_from) if isinstance(start_from, TrainedModel) else start_from
         self.epochs: list[EpochRecord] = []
         self.losses: list[float] = []  # of the epoch under way
         self.iterations, self.seconds = 0, 0.0
+        self.sampled = self._sampled_before = Sampled.nothing(self.configuration.labels.regions)
+        self.example: Example | None = None
+        self.stopped: str | None = None  # why training ended before its time
+        self.listeners: list[Callable[[], None]] = []  # called after every step
+        self._validated_at, self._case_validation = 0.0, CaseValidation(dice=(), seconds=0.0)
         self._saved_at = time.monotonic()
-        self._go_on_from_disk()
+        self._good: Checkpoint | None = None
+        self.shelf = Shelf.of(self, folder)
+        if self.shelf is not None:
+            self._go_on_from(self.shelf)
 
     # what a user looks at
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the run is kept, or None."""
+        return None if self.shelf is None else self.shelf.folder
 
     @property
     def history(self) -> History:
@@ -102,7 +97,7 @@ class Training(Shown):
             blueprint=self.blueprint,
             history=self.history,
             fold=self.fold,
-            weights=as_cpu(self.averaged.state_dict()),
+            weights=as_cpu(self.learner.averaged.state_dict()),
             card=ModelCard(
                 data=f"{self.configuration.dataset_name}, {len(self.prepared)} cases", data_key=self.prepared.key
             ),
@@ -124,11 +119,21 @@ class Training(Shown):
             return len(self.epochs) >= self.blueprint.epochs
         return self._time_is_up(self.seconds)
 
+    @property
+    def seconds_left(self) -> float | None:
+        """Computing time until the end, or None while nothing tells how long an epoch takes."""
+        if self.finished:
+            return 0.0
+        if self.blueprint.epochs is None:
+            return max(self._budget - self.seconds, 0.0)
+        done = len(self.epochs) + len(self.losses) / self.blueprint.iterations_per_epoch
+        return self.seconds / done * (self.blueprint.epochs - done) if done else None
+
     def __repr__(self) -> str:
         return (
             f"Training({self.configuration.name!r}, fold {self.fold}, {100 * self.progress:.0f} % done)\n"
             f"  {self.compute.device} in {self.compute.precision}: {self.compute.reason}\n"
-            f"  {self.history!r}".replace("\n    ", "\n  ")
+            f"  {self.stopped or repr(self.history)}".replace("\n    ", "\n  ")
         )
 
     # the loop
@@ -142,93 +147,91 @@ class Training(Shown):
             self.save()
 
     def run_epoch(self) -> EpochRecord:
-        """Train one epoch, validate it on patches, and record both.
+        """Train one epoch, validate it on patches and now and then on whole cases, and record it all.
 
-        Raises `TrainingError` where the loss is no longer a number; the last saved state is then the last good one.
+        Raises `TrainingError` where the loss is no longer a number, after going back to the last good state, and
+        where the device's memory is full, saying what would fit.
         """
-        watch, started, base = Stopwatch(), time.perf_counter(), self.seconds
-        self.network.train()
+        watch, started, base = Stopwatch(self.compute.wait), time.perf_counter(), self.seconds
+        self.stopped = None
         while len(self.losses) < self.blueprint.iterations_per_epoch:
-            self.losses.append(self._step(watch))
+            self._step(watch)
             self.seconds = base + time.perf_counter() - started
+            for listener in self.listeners:
+                listener()
             if self._epoch_is_over(self.seconds - base):
                 break
             self._save_when_due()
         with watch("validation"):
             validation_loss, pseudo_dice = self._validate(self.seconds - base)
-        self.seconds = base + time.perf_counter() - started
-        record = EpochRecord(
+            self._predict_example()
+        if self._case_validation_is_due(self.seconds):
+            with watch("whole cases"):
+                self._validate_cases()
+        with undisturbed():
+            self.seconds = base + time.perf_counter() - started
+            self.epochs.append(self._record(validation_loss, pseudo_dice, watch))
+            self.losses, self._sampled_before = [], self.sampled
+            self._case_validation = CaseValidation(dice=(), seconds=self._case_validation.seconds)
+        self._good = self._checkpoint()
+        return self.epochs[-1]
+
+    def _record(self, validation_loss: float, pseudo_dice: tuple[float, ...], watch: Stopwatch) -> EpochRecord:
+        before, now = self._sampled_before, self.sampled
+        patches = now.patches - before.patches
+        return EpochRecord(
             number=len(self.epochs),
             iterations=len(self.losses),
             seconds=self.seconds,
-            training_loss=float(np.mean(self.losses)),
+            training_loss=float(np.nanmean(self.losses)),
             validation_loss=validation_loss,
             pseudo_dice=pseudo_dice,
-            learning_rate=self.optimizer.param_groups[0]["lr"],
+            learning_rate=self._learning_rate,
             timings=watch.seconds,
+            patches=patches,
+            case_dice=self._case_validation.dice,
+            holding=tuple((b - a) / max(patches, 1) for a, b in zip(before.holding, now.holding, strict=True)),
         )
-        self.epochs.append(record)
-        self.losses = []
-        return record
 
-    def _step(self, watch: Stopwatch) -> float:
-        """One batch. Returns its loss."""
-        self._set_learning_rate()
-        with watch("patches"):
-            batch = self.feed.draw(self.random)
-        with watch("augmentation"):
-            images, labels = self.feed.augment(batch, self.random)
-        with watch("forward"), self._explained():
-            loss = self._forward(self.network, images, labels)[1]
-        value = float(loss.detach())
-        if not np.isfinite(value):
-            raise TrainingError(
-                f"the loss became {value} in iteration {self.iterations} at a learning rate of "
-                f"{self.optimizer.param_groups[0]['lr']:.2g}. Try a third of it: "
-                f"blueprint.changed(learning_rate={self.blueprint.learning_rate / 3:.2g})."
-            )
-        with watch("backward"), self._explained():
-            self._update(loss)
-        self.iterations += 1
-        return value
-
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        """What to do when the device's memory does not hold a batch."""
+    def _step(self, watch: Stopwatch) -> None:
+        """One batch. Interrupted before its end it leaves no trace: the same batch is drawn again."""
+        state = self.random.get_state()
+        devices = [self.compute.device] if self.compute.device.type == "cuda" else []
         try:
-            yield
-        except torch.OutOfMemoryError as error:
-            batch, patch = self.feed.batch_size, "x".join(map(str, self.configuration.patch_size))
-            advice = (
-                f"a batch of {max(batch // 2, 1)} may: blueprint.changed(batch_size={max(batch // 2, 1)})"
-                if batch > 1
-                else "a plan with a smaller memory budget will: plan.what_if(memory_gb=4)"
-            )
-            raise TrainingError(
-                f"{self.compute.device} ran out of memory with {batch} patches of {patch}. "
-                f"It does not fit, but {advice}. What was learned until the last checkpoint is kept."
-            ) from error
+            with self._explained(), torch.random.fork_rng(devices):
+                torch.manual_seed(int(torch.randint(2**62, (), generator=self.random)))  # for dropout and the like
+                with watch("patches"):
+                    batch = self.feed.draw(self.random)
+                with watch("augmentation"):
+                    batch = self.feed.augment(batch, self.random)
+                loss = self.learner.differentiate(batch, self._learning_rate, watch)
+                seen = count_labels(batch[1], self.feed.cut_from, self.configuration.labels)
+                with watch("update"), undisturbed():
+                    self.losses.append(self.learner.update(loss, self.iterations))
+                    self.iterations += 1
+                    self.sampled = self.sampled + seen
+                    state = self.random.get_state()
+        except Diverged as error:
+            raise self._back_to_good(error) from error
+        finally:
+            self.random.set_state(state)
 
-    def _update(self, loss: Tensor) -> None:
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        self.scaler.unscale_(self.optimizer)
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.blueprint.gradient_clip)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        if self.averaged is not self.network:
-            keep = min(self.blueprint.weight_averaging, (1 + self.iterations) / (10 + self.iterations))
-            with torch.no_grad():
-                torch._foreach_lerp_(list(self.averaged.parameters()), list(self.network.parameters()), 1 - keep)
+    def _explained(self) -> AbstractContextManager[None]:
+        return memory_explained(self.configuration, self.blueprint, self.compute.device)
 
-    def _forward(self, network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits at full resolution, and the loss over all that the network returns."""
-        if isinstance(network, UNet):
-            network.deep_supervision = self.blueprint.deep_supervision
-        with self.compute.autocast():
-            outputs = network(images)
-        outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
-        return outputs[0], deep_supervision_loss(self.loss, outputs, labels)
+    def _back_to_good(self, error: Diverged) -> TrainingError:
+        """Put the last good state back; the error says what happened and what to do."""
+        iteration, rate = self.iterations, self._learning_rate
+        kept = "Nothing had been learned yet."
+        if self._good is not None:
+            self._restore(self._good)
+            kept = f"The state after epoch {len(self.epochs) - 1} is back: training.model predicts with it."
+        self.stopped = (
+            f"{error} in iteration {iteration} at a learning rate of {rate:.2g}. {kept} Try a third of the rate: "
+            f"blueprint.changed(learning_rate={self.blueprint.learning_rate / 3:.2g})"
+            + ("." if self._good is None else ", perhaps with start_from=training.model.")
+        )
+        return Diverged(self.stopped)
 
     @torch.no_grad()
     def _validate(self, trained: float) -> tuple[float, tuple[float, ...]]:
@@ -237,17 +240,48 @@ class Training(Shown):
         With a budget of minutes this takes at most a tenth of the seconds just `trained`, but one batch at least.
         """
         started = time.perf_counter()
-        self.averaged.eval()
         random = torch.Generator().manual_seed(self.blueprint.seed + 1)
         counts, losses = PseudoDice(self.configuration.labels), []
         for _ in range(self.blueprint.validation_iterations):
             images, labels = self.feed.draw_validation(random)
-            logits, loss = self._forward(self.averaged, images, labels)
+            logits, loss = self.learner.evaluate(images, labels)
             counts.add(logits, labels)
             losses.append(float(loss))
             if self.blueprint.minutes and time.perf_counter() - started > trained / 10:
                 break
         return float(np.mean(losses)), counts.result()
+
+    def _predict_example(self) -> None:
+        """Predict the example once more."""
+        (images, labels), empty = self.feed.example()
+        logits, _ = self.learner.evaluate(images, labels)
+        flat = logits[0] if logits.ndim == 4 else logits[0][:, logits.shape[2] // 2]
+        values = predicted_values(flat, self.configuration.labels, axis=0).cpu()
+        self.example = (self.example or empty).seen(len(self.epochs), values)
+
+    def _case_validation_is_due(self, seconds: float) -> bool:
+        """Every so many epochs; with a budget of minutes, when it would take a twentieth of the time since the last."""
+        names = self.feed.validation_names[: self.blueprint.validation_cases]
+        if not names:
+            return False
+        if self.blueprint.epochs is not None:
+            every = max(1, round(self.blueprint.epochs / TIMES))
+            return (len(self.epochs) + 1) % every == 0 or len(self.epochs) + 1 == self.blueprint.epochs
+        cost = self._case_validation.seconds or self._estimated_cost(names)
+        return cost <= SHARE * (seconds - self._validated_at) and self.seconds + cost < self._budget
+
+    def _estimated_cost(self, names: tuple[str, ...]) -> float:
+        """Seconds of predicting whole cases, before it was ever done: four tiles over each voxel, forwards only."""
+        voxels = sum(np.prod(self.prepared.entries[name].shape) for name in names)
+        forward = self.epochs[-1].timings["forward"] / self.epochs[-1].iterations if self.epochs else float("inf")
+        batch = self.feed.batch_size * np.prod(self.configuration.patch_size)
+        return float(4 * forward * max(voxels / batch, len(names) / self.feed.batch_size))
+
+    def _validate_cases(self) -> None:
+        names = self.feed.validation_names[: self.blueprint.validation_cases]
+        with self.learner.at_full_resolution() as network:
+            self._case_validation = validate_cases(network, self.feed, names)
+        self._validated_at = self.seconds
 
     # time and learning rate
 
@@ -255,10 +289,9 @@ class Training(Shown):
     def _budget(self) -> float:
         return 60.0 * (self.blueprint.minutes or 0.0)
 
-    def _set_learning_rate(self) -> None:
-        factor = learning_rate_factor(self.blueprint.schedule, self.progress)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.blueprint.learning_rate * factor
+    @property
+    def _learning_rate(self) -> float:
+        return self.blueprint.learning_rate * learning_rate_factor(self.blueprint.schedule, self.progress)
 
     def _epoch_is_over(self, seconds: float) -> bool:
         if self.blueprint.epochs is not None:
@@ -279,14 +312,13 @@ class Training(Shown):
         A full disk or a drive that is gone only warns: training goes on in memory and tries again later.
         """
         self._saved_at = time.monotonic()
-        if self.folder is None:
+        if self.shelf is None or not (self.iterations or self.transfer):
             return
         try:
             if self.finished:
-                self.model.save(self.folder)
-                self._run(finished=True).write(self.folder)
-            elif self.iterations:
-                self._save_checkpoint(self.folder)
+                self.shelf.finish(self.model, self._progress(), self.example)
+            else:
+                self.shelf.keep(self._checkpoint(), self.example)
         except StorageError as error:
             warnings.warn(f"training goes on in memory, but could not be saved: {error}", stacklevel=2)
 
@@ -294,58 +326,42 @@ class Training(Shown):
         if time.monotonic() - self._saved_at > self.checkpoint_seconds:
             self.save()
 
-    def _save_checkpoint(self, folder: Path) -> None:
-        progress = Progress(
-            history=self.history, losses=tuple(self.losses), seconds=self.seconds, iterations=self.iterations
-        )
-        state = self.random.get_state()
-        save_checkpoint(
-            folder, self.key, modules=self._modules, optimizer=self.optimizer, random=state, progress=progress
+    def _progress(self) -> Progress:
+        return Progress(
+            history=self.history,
+            losses=tuple(self.losses),
+            seconds=self.seconds,
+            iterations=self.iterations,
+            sampled=self.sampled,
+            sampled_before=self._sampled_before,
         )
 
-    @property
-    def _modules(self) -> dict[str, nn.Module]:
-        return {"network": self.network, "averaged": self.averaged}
+    def _checkpoint(self) -> Checkpoint:
+        tensors = {**self.learner.tensors(), "random": self.random.get_state()}
+        return Checkpoint(tensors=tensors, numbers=self.learner.numbers(), progress=self._progress())
 
-    def _go_on_from_disk(self) -> None:
+    def _go_on_from(self, shelf: Shelf) -> None:
         """Continue where an earlier run of exactly the same training stopped."""
-        if self.folder is None:
+        self.example = shelf.example()
+        finished = shelf.finished()
+        if finished is not None:
+            model, progress = finished
+            self.learner.averaged.load_state_dict(dict(model.weights))
+            self.learner.network.load_state_dict(dict(model.weights))
+            self._go_on(progress)
             return
-        require_writable(self.folder)
-        components = own_components(self.configuration, self.blueprint)
-        there = _run_of(self.folder, components)
-        if there is not None and there.key == self.key and there.finished:
-            model = TrainedModel.load(self.folder, components=components)
-            for module in self._modules.values():
-                module.load_state_dict(dict(model.weights))
-            self._restore(Progress(history=model.history, losses=(), seconds=self._budget, iterations=1))
-            return
-        self._run(finished=False).write(self.folder)
-        found = load_checkpoint(
-            self.folder, self.key, modules=self._modules, optimizer=self.optimizer, random=self.random
-        )
+        found = shelf.open()
         if found is not None:
             self._restore(found)
+        elif self.transfer is not None:
+            self.save()
 
-    def _run(self, *, finished: bool) -> Run:
-        prepared = PreparedData.of(self.prepared)
-        return Run(key=self.key, finished=finished, fold=self.fold, blueprint=self.blueprint, prepared=prepared)
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        self.learner.restore(checkpoint)
+        self.random.set_state(checkpoint.tensors["random"])
+        self._go_on(checkpoint.progress)
 
-    def _restore(self, progress: Progress) -> None:
+    def _go_on(self, progress: Progress) -> None:
         self.epochs, self.losses = list(progress.history.epochs), list(progress.losses)
         self.seconds, self.iterations = progress.seconds, progress.iterations
-
-
-def _run_of(folder: Path, components: Components) -> Run | None:
-    """The run a folder holds; None where it is of another kind, which then makes room for this one."""
-    try:
-        return Run.read(folder, components)
-    except StorageError:
-        return None
-
-
-def _optimizer(network: nn.Module, blueprint: Blueprint) -> torch.optim.Optimizer:
-    weights, rate, decay = network.parameters(), blueprint.learning_rate, blueprint.weight_decay
-    if blueprint.optimizer == "sgd":
-        return torch.optim.SGD(weights, rate, momentum=blueprint.momentum, weight_decay=decay, nesterov=True)
-    return torch.optim.AdamW(weights, rate, betas=(blueprint.momentum, 0.999), weight_decay=decay)
+        self.sampled, self._sampled_before = progress.sampled, progress.sampled_before

@@ -150,18 +150,17 @@ def build_network(configuration: Configuration, blueprint: Blueprint) -> nn.Modu
 
 def write_tensors(path: PathLike, tensors: Mapping[str, Tensor], about: Mapping[str, Any] | None = None) -> None:
     """Write tensors, and JSON about them, to one safetensors file in one step."""
-    from safetensors.torch import save_file
-
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    content = tensor_bytes(tensors, {"about": json.dumps(to_jsonable(dict(about or {})))})
     with atomic_path(path) as temporary:
-        save_file(plain, temporary, metadata={"about": json.dumps(to_jsonable(dict(about or {})))})
+        temporary.write_bytes(content)  # safetensors' own writer hides a full disk in an error of another kind
 
 
-def tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+def tensor_bytes(tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
     """Tensors as the bytes of a safetensors file."""
     from safetensors.torch import save
 
-    content: bytes = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    content: bytes = save(plain, metadata=metadata)
     return content
 
 
@@ -179,8 +178,9 @@ def read_tensors(path: PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def own_components(configuration: Configuration, blueprint: Blueprint) -> dict[str, Callable[..., Any]]:
     """The callables of the user's own that a run uses, by the name under which a file refers to them."""
-    parts = (blueprint.network, blueprint.loss, blueprint.sampler, *configuration.normalization)
-    return {component_name(part): part for part in parts if part is not None and not is_dataclass(part)}
+    own = (getattr(blueprint, name) for name in ("network", "loss", "sampler", "augmentation", "schedule"))
+    parts = (part for part in (*own, *configuration.normalization) if callable(part) and not is_dataclass(part))
+    return {component_name(part): part for part in parts}
 
 
 def as_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -84,7 +84,12 @@ def resume(
     if run is None:
         raise TrainingError(f"{folder} holds no training run. Give the folder of a fold, such as work/runs/2d/fold_0.")
     return Training(
-        run.prepared.open(), fold=run.fold, blueprint=run.blueprint, device=device, folder=folder.parents[2]
+        run.prepared.open(),
+        fold=run.fold,
+        blueprint=run.blueprint,
+        device=device,
+        folder=folder.parents[2],
+        start_from=run.transfer,
     )
 
 

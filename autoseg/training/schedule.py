@@ -12,7 +12,8 @@ WARM_UP = 0.05
 def learning_rate_factor(schedule: Schedule, progress: float) -> float:
     """The share of the initial learning rate at a progress of 0 to 1.
 
-    ``polynomial`` is nnU-Net's (1 - progress)^0.9; ``one_cycle`` rises over the first 5 % and falls as a cosine.
+    ``polynomial`` is nnU-Net's (1 - progress)^0.9; ``one_cycle`` rises over the first 5 % and falls as a cosine. A
+    function of your own gets the progress and returns the share.
 
     >>> [round(learning_rate_factor("polynomial", p), 3) for p in (0, 0.5, 1)]
     [1.0, 0.536, 0.0]
@@ -20,6 +21,8 @@ def learning_rate_factor(schedule: Schedule, progress: float) -> float:
     [0.05, 1.0, 0.0]
     """
     progress = min(max(progress, 0.0), 1.0)
+    if callable(schedule):
+        return float(schedule(progress))
     if schedule == "polynomial":
         return float((1 - progress) ** 0.9)
     if progress < WARM_UP:

@@ -1,0 +1,191 @@
+"""What a training step changes: the network, the running mean of its weights, the optimizer, the loss scale."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autoseg.core.errors import TrainingError
+from autoseg.networks.unet import UNet
+from autoseg.planning.configuration import Configuration
+from autoseg.training.blueprint import Blueprint
+from autoseg.training.checkpoints import Checkpoint
+from autoseg.training.compute import Compute
+from autoseg.training.losses import deep_supervision_loss, default_loss
+from autoseg.training.model import TrainedModel, as_cpu, build_network
+from autoseg.training.spatial import Batch
+from autoseg.training.transfer import Transfer, take_over
+
+PATIENCE = 20  # float16 steps in a row that may overflow: a new loss scale of 65536 needs about 15 halvings at most
+
+
+class Diverged(TrainingError):
+    """The loss or its gradient is no longer a number."""
+
+
+class Stopwatch:
+    """Adds up where the seconds of an epoch go; a GPU is waited for, or its work would count as somebody else's."""
+
+    def __init__(self, wait: Callable[[], None] = lambda: None) -> None:
+        self.wait = wait
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.wait()
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+
+class Learner:
+    """Built from a configuration and a blueprint; `step` learns from one batch, `evaluate` judges one."""
+
+    def __init__(self, configuration: Configuration, blueprint: Blueprint, compute: Compute) -> None:
+        self.blueprint, self.compute, self.dimensions = blueprint, compute, configuration.dimensions
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(blueprint.seed)
+            network = build_network(configuration, blueprint)
+        self.network = compute.place(network, configuration.dimensions)
+        self.averaged = copy.deepcopy(self.network) if blueprint.weight_averaging else self.network
+        self.called: Callable[[Tensor], Any] = torch.compile(self.network) if blueprint.compiled else self.network
+        self.optimizer = make_optimizer(self.network, blueprint)
+        self.scaler = self._new_scaler()
+        self.loss = blueprint.loss or default_loss(configuration.labels, batch_dice=configuration.batch_dice)
+        self.overflows = 0
+
+    def _new_scaler(self) -> torch.amp.GradScaler:
+        return torch.amp.GradScaler(self.compute.device.type, enabled=self.compute.precision == "float16")
+
+    def start_from(self, model: TrainedModel) -> Transfer:
+        """Take over the weights of a trained model that fit."""
+        transfer = take_over(self.network, model)
+        self.averaged.load_state_dict(self.network.state_dict())
+        return transfer
+
+    def differentiate(self, batch: Batch, rate: float, watch: Stopwatch) -> Tensor:
+        """Forward and backward on one batch at a learning rate; no weight changes yet. Returns the loss."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.network.train()
+        with watch("forward"):
+            _, loss = self._forward(self.called, self.network, *batch)
+        with watch("backward"):
+            self.optimizer.zero_grad(set_to_none=True)
+            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def update(self, loss: Tensor, steps_before: int) -> float:
+        """Change the weights by the gradients that are there. Returns the loss as a number.
+
+        Raises `Diverged` where loss or gradient is not a number; no weight has been changed then.
+        """
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.blueprint.gradient_clip)
+        value, length = torch.stack((loss.float(), norm.float())).tolist()
+        self._require_numbers(value, length)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.averaged is not self.network:
+            self._average(steps_before)
+        return float(value)
+
+    def _require_numbers(self, loss: float, gradient: float) -> None:
+        sound = math.isfinite(loss) and math.isfinite(gradient)
+        self.overflows = 0 if sound else self.overflows + 1
+        if sound or (self.scaler.is_enabled() and self.overflows < PATIENCE):  # the scaler then leaves the step out
+            return
+        what, value = ("the gradient of the loss", gradient) if math.isfinite(loss) else ("the loss", loss)
+        raise Diverged(f"{what} became {value}")
+
+    def _average(self, steps_before: int) -> None:
+        keep = min(self.blueprint.weight_averaging, (1 + steps_before) / (10 + steps_before))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.averaged.parameters()), list(self.network.parameters()), 1 - keep)
+            for mean, now in zip(self.averaged.buffers(), self.network.buffers(), strict=True):
+                mean.copy_(now)  # statistics of a batch norm, in networks of the user's own
+
+    @torch.no_grad()
+    def evaluate(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits at full resolution, and the loss, of the weights that the model will have."""
+        self.averaged.eval()
+        return self._forward(self.averaged, self.averaged, images, labels)
+
+    def _forward(
+        self, call: Callable[[Tensor], Any], network: nn.Module, images: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        if isinstance(network, UNet):
+            network.deep_supervision = self.blueprint.deep_supervision
+        with self.compute.autocast():
+            outputs = call(images)
+        outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
+        return outputs[0], deep_supervision_loss(self.loss, outputs, labels)
+
+    @contextlib.contextmanager
+    def at_full_resolution(self) -> Iterator[nn.Module]:
+        """The network to predict with, at rest: one output, no dropout."""
+        self.averaged.eval()
+        if isinstance(self.averaged, UNet):
+            self.averaged.deep_supervision = False
+        yield self.averaged
+
+    # to a checkpoint and back
+
+    @property
+    def _modules(self) -> dict[str, nn.Module]:
+        return {"network": self.network, "averaged": self.averaged}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """A copy, in main memory, of everything that `restore` needs."""
+        states = {name: module.state_dict() for name, module in self._modules.items()}
+        kept = as_cpu({f"{name}/{k}": tensor for name, state in states.items() for k, tensor in state.items()})
+        for index, values in self.optimizer.state_dict()["state"].items():
+            moments = {f"optimizer/{index}/{name}": v for name, v in values.items() if isinstance(v, Tensor)}
+            kept |= as_cpu(moments)
+        return kept
+
+    def numbers(self) -> dict[str, Any]:
+        """What the optimizer and the loss scale keep beside tensors."""
+        state = self.optimizer.state_dict()["state"]
+        plain = {
+            str(index): {n: v for n, v in values.items() if v is not None and not isinstance(v, Tensor)}
+            for index, values in state.items()
+        }
+        return {"optimizer": plain, "scaler": dict(self.scaler.state_dict())}
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Put everything back where it was."""
+        for name, module in self._modules.items():
+            module.load_state_dict(checkpoint.below(name))
+        self._restore_optimizer(checkpoint.below("optimizer"), checkpoint.numbers.get("optimizer", {}))
+        self.overflows, self.scaler = (
+            0,
+            self._new_scaler(),
+        )  # one that was interrupted between scaling and stepping is stuck
+        if self.scaler.is_enabled() and checkpoint.numbers.get("scaler"):
+            self.scaler.load_state_dict(dict(checkpoint.numbers["scaler"]))
+
+    def _restore_optimizer(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
+        state: dict[int, dict[str, Any]] = {int(i): dict(values) for i, values in numbers.items()}
+        weights = [p for group in self.optimizer.param_groups for p in group["params"]]
+        for name, tensor in tensors.items():
+            index, _, field = name.partition("/")
+            like = weights[int(index)]
+            laid = torch.empty_like(like, device="cpu").copy_(tensor) if tensor.shape == like.shape else tensor
+            state.setdefault(int(index), {})[field] = laid  # moments in the memory format of their weights
+        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+
+
+def make_optimizer(network: nn.Module, blueprint: Blueprint) -> torch.optim.Optimizer:
+    """Nesterov SGD or AdamW over all weights."""
+    weights, rate, decay = network.parameters(), blueprint.learning_rate, blueprint.weight_decay
+    if blueprint.optimizer == "sgd":
+        return torch.optim.SGD(weights, rate, momentum=blueprint.momentum, weight_decay=decay, nesterov=True)
+    return torch.optim.AdamW(weights, rate, betas=(blueprint.momentum, 0.999), weight_decay=decay)

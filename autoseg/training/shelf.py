@@ -1,0 +1,94 @@
+"""Where a run is kept on disk: ``run.json``, a checkpoint while it lasts, the model when it is finished."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autoseg.core.errors import StorageError
+from autoseg.core.serialization import Components, digest, require_writable
+from autoseg.core.types import PathLike
+from autoseg.training.checkpoints import Checkpoint, PreparedData, Progress, Run
+from autoseg.training.example import Example
+from autoseg.training.model import TrainedModel, own_components, read_tensors, write_tensors
+
+if TYPE_CHECKING:
+    from autoseg.training.loop import Training
+
+EXAMPLE = "example.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """The folder of one run."""
+
+    folder: Path
+    run: Run
+    components: Components
+
+    @staticmethod
+    def of(training: Training, folder: PathLike | None) -> Shelf | None:
+        """The shelf of a training below `folder`, or beside its prepared data; None where all is in memory."""
+        root = folder if folder is not None else training.prepared.folder
+        if root is None:
+            return None
+        parts = [training.blueprint, training.configuration, training.fold, training.prepared.key]
+        if training.transfer is not None:
+            parts.append(training.transfer.key)
+        run = Run(
+            key=digest(parts),
+            finished=False,
+            fold=training.fold,
+            blueprint=training.blueprint,
+            prepared=PreparedData.of(training.prepared),
+            transfer=training.transfer,
+        )
+        components = own_components(training.configuration, training.blueprint)
+        return Shelf(Path(root) / "runs" / training.configuration.name / f"fold_{training.fold}", run, components)
+
+    def finished(self) -> tuple[TrainedModel, Progress] | None:
+        """Model and progress of this very run, if it was trained to its end."""
+        there = self._there()
+        if there is None or there.key != self.run.key or there.progress is None:
+            return None
+        return TrainedModel.load(self.folder, components=self.components), there.progress
+
+    def open(self) -> Checkpoint | None:
+        """Begin, or go on: the checkpoint of this very run.
+
+        Raises `StorageError` where the folder cannot be written.
+        """
+        require_writable(self.folder)
+        self.run.write(self.folder)
+        return Checkpoint.read(self.folder, self.run.key)
+
+    def _there(self) -> Run | None:
+        """The run the folder holds; None where it is of another kind, which then makes room for this one."""
+        try:
+            return Run.read(self.folder, self.components)
+        except StorageError:
+            return None
+
+    def keep(self, checkpoint: Checkpoint, example: Example | None) -> None:
+        """Write the checkpoint of a run that goes on."""
+        self._keep_example(example)
+        checkpoint.write(self.folder, self.run.key)
+
+    def finish(self, model: TrainedModel, progress: Progress, example: Example | None) -> None:
+        """Write the model of a finished run; then its checkpoint is no longer needed."""
+        self._keep_example(example)
+        model.save(self.folder)
+        replace(self.run, finished=True, progress=progress).write(self.folder)
+
+    def _keep_example(self, example: Example | None) -> None:
+        if example is not None:
+            write_tensors(self.folder / EXAMPLE, example.tensors(), {"key": self.run.key})
+
+    def example(self) -> Example | None:
+        """The example of this very run, if there is one; a damaged one is as good as none."""
+        try:
+            tensors, about = read_tensors(self.folder / EXAMPLE)
+        except StorageError:
+            return None
+        return Example.from_tensors(tensors) if about.get("key") == self.run.key else None
