@@ -18,6 +18,7 @@ from autoseg.training.blueprint import Blueprint
 from autoseg.training.checkpoints import Run
 from autoseg.training.feed import Fold
 from autoseg.training.history import EpochRecord
+from autoseg.training.learner import Diverged
 from autoseg.training.loop import Training
 
 
@@ -61,6 +62,10 @@ def finish(
             for record in training:
                 for tell in (bar, view, *callbacks):
                     tell(record)
+    except Diverged as stopped:
+        if not training.epochs:
+            raise
+        warnings.warn(f"training stopped: {stopped}", stacklevel=2)
     except KeyboardInterrupt:
         warnings.warn(
             f"training was interrupted after {len(training.history)} epochs. training.model can predict; "

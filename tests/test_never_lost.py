@@ -1,0 +1,220 @@
+"""A run can be killed, interrupted, starved of disk and memory: what was learned stays."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from small_trainings import boxes, configuration, same, short
+
+from autoseg.core.errors import StorageError
+from autoseg.training.fitting import OutOfMemory, fitting_blueprint, step_gigabytes
+from autoseg.training.interrupts import undisturbed
+from autoseg.training.learner import Diverged
+from autoseg.training.loop import Training
+from autoseg.training.losses import default_loss
+from autoseg.training.patches import draw_patches
+from autoseg.training.running import finish, train
+
+LONG = short(epochs=8, iterations_per_epoch=6)
+CHILD = """
+import sys, torch
+torch.set_num_threads(1)
+from small_trainings import boxes
+from test_never_lost import LONG
+from autoseg.training.loop import Training
+training = Training(boxes(), blueprint=LONG, folder=sys.argv[1])
+training.checkpoint_seconds = 0.05
+print("begun", flush=True)
+list(training)
+print(training.iterations, flush=True)
+"""
+
+
+def child(folder) -> subprocess.Popen:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
+    return subprocess.Popen([sys.executable, "-c", CHILD, str(folder)], stdout=subprocess.PIPE, env=environment)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """The run that nothing happened to."""
+    return train(boxes(), blueprint=LONG, show_progress=False).model
+
+
+def kill_once(folder, moment: random.Random) -> Training:
+    """Start the run, kill it at a random moment, and open what it left."""
+    with child(folder) as process:
+        assert process.stdout.readline() == b"begun\n"
+        time.sleep(moment.uniform(0, 1.5))
+        process.send_signal(signal.SIGKILL)
+    return Training(boxes(), blueprint=LONG, folder=folder)
+
+
+def require_same_end(folder, moment: random.Random, whole) -> None:
+    training = kill_once(folder, moment)
+    list(training)
+    assert same(training.model, whole)
+    assert [e.training_loss for e in training.epochs] == [e.training_loss for e in whole.history.epochs]
+
+
+def test_a_run_killed_at_any_moment_ends_with_the_same_weights(tmp_path, whole):
+    require_same_end(tmp_path, random.Random(3), whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_twenty_kills(tmp_path, whole, seed):
+    require_same_end(tmp_path, random.Random(seed), whole)
+
+
+def test_ctrl_c_waits_for_the_end_of_what_may_not_be_torn_apart():
+    done = []
+    with pytest.raises(KeyboardInterrupt):  # noqa: SIM117  the interrupt leaves the inner block at its end
+        with undisturbed():
+            signal.raise_signal(signal.SIGINT)
+            done.append("all of it")
+    assert done == ["all of it"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_during_training_leaves_a_state_that_ends_with_the_same_weights(whole):
+    """Real signals, at moments nobody chose."""
+    training = Training(boxes(), blueprint=LONG)
+    interrupts = 0
+    for delay in (0.02, 0.05, 0.11, 0.17):
+        timer = threading.Timer(delay, signal.raise_signal, [signal.SIGINT])
+        timer.start()
+        try:
+            list(training)
+        except KeyboardInterrupt:
+            interrupts += 1
+        timer.join()
+    list(training)
+    assert interrupts >= 2
+    assert same(training.model, whole)
+
+
+def test_an_interrupted_cell_says_how_to_go_on_and_goes_on(whole):
+    training = Training(boxes(), blueprint=LONG)
+
+    def press(record):
+        if record.number == 2:
+            raise KeyboardInterrupt
+
+    with pytest.warns(UserWarning, match=r"interrupted after 3 epochs. training.model can predict; finish\(training\)"):
+        finish(training, callbacks=[press], show_progress=False)
+    assert training.model.network()(torch.zeros(1, 1, 8, 8, 8)).shape == (1, 2, 8, 8, 8)
+    assert same(finish(training, show_progress=False).model, whole)
+
+
+def test_a_full_disk_warns_and_what_was_there_stays(tmp_path, whole):
+    """The kernel itself refuses to write more than a few bytes, as a full disk does."""
+    training = Training(boxes(), blueprint=LONG, folder=tmp_path)
+    training.checkpoint_seconds = 0.0
+    list(itertools.islice(training, 1))
+    before = (training.folder / "checkpoint.safetensors").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.warns(UserWarning, match="training goes on in memory, but could not be saved: cannot write"):
+            list(itertools.islice(training, 1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (training.folder / "checkpoint.safetensors").read_bytes() == before
+    assert {p.name for p in training.folder.iterdir()} == {
+        "checkpoint.safetensors",
+        "example.safetensors",
+        "run.json",
+    }, "nothing half-written is left"
+    list(training)
+    assert same(training.model, whole)
+    assert (training.folder / "model.json").exists()
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    list(itertools.islice(Training(boxes(), blueprint=LONG, folder=tmp_path), 1))
+    checkpoint = tmp_path / "runs" / "3d_fullres" / "fold_0" / "checkpoint.safetensors"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:100])
+    with pytest.raises(StorageError, match="damaged or cut short"):
+        Training(boxes(), blueprint=LONG, folder=tmp_path)
+
+
+class Breaking:
+    """A loss that is sound for so many calls."""
+
+    def __init__(self, labels, sound):
+        self.loss, self.sound = default_loss(labels, batch_dice=False), sound
+        self.__name__ = "breaking"
+
+    def __call__(self, logits, target):
+        self.sound -= logits.requires_grad
+        return self.loss(logits, target) * (1.0 if self.sound >= 0 else float("nan"))
+
+
+def test_a_loss_that_is_no_number_brings_the_last_good_state_back():
+    blueprint = short(epochs=4)
+    good = Training(boxes(), blueprint=blueprint)
+    list(itertools.islice(good, 2))
+    training = Training(boxes(), blueprint=blueprint.changed(loss=Breaking(configuration().labels, 7)))
+    with pytest.raises(Diverged, match=r"nan in iteration 7 .* after epoch 1 is back.*learning_rate=0.001"):
+        list(training)
+    assert same(training.model, good.model)
+    assert "the loss became nan" in repr(training)
+
+
+def test_train_returns_the_last_good_state_with_the_reason():
+    blueprint = short(epochs=4, loss=Breaking(configuration().labels, 7))
+    with pytest.warns(UserWarning, match="the loss became nan in iteration 7"):
+        training = train(boxes(), blueprint=blueprint, show_progress=False)
+    assert len(training.history) == 2
+    assert training.stopped.startswith("the loss became nan")
+
+
+def test_weights_are_not_touched_by_a_gradient_that_is_no_number():
+    def infinite_slope(logits, target):
+        return torch.sqrt(logits.flatten()[0] * 0).sum() + logits.mean() * 0  # value 0, slope inf * 0
+
+    training = Training(boxes(), blueprint=short(loss=infinite_slope))
+    before = training.model
+    with pytest.raises(Diverged, match="the gradient of the loss became nan"):
+        list(training)
+    assert same(training.model, before)
+
+
+def test_a_full_memory_says_what_would_fit_and_offers_it():
+    def greedy(volumes, request, random):
+        torch.zeros(1 << 50)
+        return draw_patches(volumes, request, random)
+
+    big = configuration(patch_size=(128,) * 3)
+    training = Training(boxes(), blueprint=short(sampler=greedy, batch_size=8))
+    with pytest.raises(OutOfMemory, match=r"cpu ran out of memory with 8 patches of 8x8x8.* blueprint.changed\(batch_"):
+        list(training)
+    offered = fitting_blueprint(big, short(batch_size=8), 0.7 * step_gigabytes(big, short(batch_size=8)))
+    assert offered.batch_size == 5
+    assert step_gigabytes(big, offered) <= 0.7 * step_gigabytes(big, short(batch_size=8))
+
+
+def test_what_fits_shrinks_the_width_when_a_single_patch_is_too_much():
+    big, blueprint = configuration(patch_size=(128,) * 3), short(batch_size=1, base_features=32)
+    room = 0.6 * step_gigabytes(big, blueprint)
+    assert (fitting_blueprint(big, blueprint, room).base_features, fitting_blueprint(big, blueprint, 0.0)) == (16, None)
+
+
+def test_other_runtime_errors_are_not_taken_for_a_full_memory():
+    def wrong(volumes, request, random):
+        raise RuntimeError("a bug of mine")
+
+    with pytest.raises(RuntimeError, match="a bug of mine"):
+        list(Training(boxes(), blueprint=short(sampler=wrong)))
