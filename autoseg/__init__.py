@@ -47,9 +47,11 @@ if TYPE_CHECKING:
     from autoseg.preprocessing.store import PreprocessedDataset as PreprocessedDataset
     from autoseg.preprocessing.store import preprocess as preprocess
     from autoseg.training.blueprint import Blueprint as Blueprint
+    from autoseg.training.cascade import previous_stage as previous_stage
     from autoseg.training.loop import Training as Training
     from autoseg.training.microscope import microscope as microscope
     from autoseg.training.model import TrainedModel as TrainedModel
+    from autoseg.training.repeats import repeat as repeat
     from autoseg.training.running import finish as finish
     from autoseg.training.running import resume as resume
     from autoseg.training.running import train as train
@@ -86,6 +88,8 @@ PUBLIC = {  # name: the module it lives in, in the order of the work
     "Training": "training.loop",
     "finish": "training.running",
     "resume": "training.running",
+    "repeat": "training.repeats",
+    "previous_stage": "training.cascade",
     "TrainedModel": "training.model",
     "predict": "prediction.inference",
     "Prediction": "prediction.inference",

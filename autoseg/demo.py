@@ -70,7 +70,7 @@ def best_start(plan: Plan) -> Configuration:
 
 def train_to_end(training: Training) -> None:
     """Train with a progress bar. Ctrl-C keeps what was learned and is passed on: nothing may go on without the rest."""
-    from autoseg.training.running import progress_bar
+    from autoseg.training.live import progress_bar
 
     with progress_bar(training, show_progress=True) as show:
         for record in training:

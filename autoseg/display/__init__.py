@@ -14,7 +14,7 @@ ROOMS = {  # the folder of an object's class: the modules that display what live
     "data": ("data", "fingerprint"),
     "planning": ("plan", "answers"),
     "preprocessing": ("preprocessing",),
-    "training": ("training", "microscope"),
+    "training": ("training", "training_parts", "microscope"),
     "prediction": ("results",),
     "evaluation": ("results",),
     "interop": ("answers",),

@@ -135,6 +135,7 @@ class Line:
     colour: str
     faded: bool = False
     dashed: bool = False
+    x: Sequence[float] | None = None  # its own places, where they are not those of all
 
 
 def curves(
@@ -146,13 +147,13 @@ def curves(
         axes = inset(figure, size, (38, 20, 8, 6))
         for line in lines:
             axes.plot(
-                x,
+                x if line.x is None else line.x,
                 line.y,
                 color=line.colour,
                 linewidth=1.0 if line.faded else 1.7,
                 alpha=0.6 if line.faded else 1.0,
                 linestyle=(0, (4, 2)) if line.dashed else "-",
-                marker="o" if len(x) < 8 else None,
+                marker="o" if len(line.y) < 8 else None,
                 markersize=3,
             )
         quiet(axes)

@@ -10,8 +10,9 @@ from autoseg.display.answers import forecast_parts
 from autoseg.display.charts import Line, curves
 from autoseg.display.colours import ACCENT, INK, bar, colour_of, colour_of_region, swatch
 from autoseg.display.decisions import decision_table, kinds_in_words
-from autoseg.display.html import Html, beside, card, facts, fold, join, section, table, tag, text
+from autoseg.display.html import Html, beside, card, chip, facts, fold, join, section, table, tag, text
 from autoseg.display.plan import configuration_details
+from autoseg.display.training_parts import example_row, sampled_table, transfer_parts
 from autoseg.display.words import count, duration, number, score, share, times, value_of
 from autoseg.training.blueprint import Blueprint
 from autoseg.training.history import EpochRecord, History
@@ -21,7 +22,14 @@ from autoseg.training.reading import read_history
 from autoseg.training.session import Session
 
 ROWS = 60  # epochs in the table; of more, every second, third ... is shown
-STEPS = {"patches": "cutting patches", "forward": "network, forwards", "backward": "network, backwards"}
+STEPS = {
+    "patches": "loading patches",
+    "forward": "network, forwards",
+    "backward": "network, backwards",
+    "update": "changing the weights",
+    "validation": "validation on patches",
+    "whole cases": "validation on whole cases",
+}
 
 
 @render.register
@@ -47,7 +55,8 @@ def history_parts(history: History, labels: Labels | None) -> list[Html]:
     last, best = history.epochs[-1], history.best
     essence = {
         "pseudo Dice": score(last.mean_pseudo_dice),
-        "best": f"{score(best.mean_pseudo_dice)} in epoch {best.number}" if best else "–",
+        "Dice of whole cases": score(history.validated[-1].mean_case_dice) if history.validated else "–",
+        "best pseudo Dice": f"{score(best.mean_pseudo_dice)} in epoch {best.number}" if best else "–",
         "loss": number(last.training_loss),
         "validation loss": number(last.validation_loss),
         "iterations": f"{sum(e.iterations for e in history.epochs):,}",
@@ -83,13 +92,16 @@ def charts(history: History, colours: Sequence[str]) -> Html:
         for i, colour in enumerate(colours)
     ]
     mean = Line([e.mean_pseudo_dice for e in history.epochs], INK, dashed=True)
-    dice = curves(x, [*each, mean], size=size, y_span=(0.0, 1.0))
+    measured = history.validated
+    whole = Line([e.mean_case_dice for e in measured], ACCENT, x=[e.number for e in measured])
+    dice = curves(x, [*each, mean, *([whole] if measured else [])], size=size, y_span=(0.0, 1.0))
     rate = curves(x, [Line([e.learning_rate for e in history.epochs], INK)], size=(320.0, 84.0))
     keys = [(swatch(c), n) for c, n in zip(colours, history.labels, strict=True)] + [(swatch(INK), "mean (dashed)")]
+    keys = [*keys[:11], *([(swatch(ACCENT), "whole cases, mean")] if measured else [])]
     return join(
         beside(
             section("Loss", loss, _keys([(swatch(ACCENT), "training"), (swatch(INK), "validation patches")])),
-            section("Pseudo Dice", dice, _keys(keys[:12]), hint="on validation patches"),
+            section("Dice", dice, _keys(keys), hint="on validation patches"),
         ),
         beside(
             section("Learning rate", rate, hint="over epochs"), section("Where the time went", timings(history.epochs))
@@ -147,16 +159,51 @@ def epoch_table(history: History) -> Html:
 
 @render.register
 def show_training(training: Training) -> str:
-    """How far the training is, its curves, and the blueprint it follows."""
+    """How far the training is, its curves, an example, what it saw, and the blueprint it follows."""
+    return training_card(training, training_body(training))
+
+
+def training_card(training: Training, body: Html) -> Html:
+    """The card around a body, with a head that tells how far it is: cheap enough to change every second."""
     configuration = training.configuration
-    state = "finished" if training.finished else f"{100 * training.progress:.0f}% done"
     return card(
         "Training",
         f"{configuration.dataset_name} · {configuration.name} · fold {training.fold}",
         tag("p", bar(training.progress, f"{share(training.progress)} {_goal(training.blueprint)}", width=400)),
-        *history_parts(training.history, configuration.labels),
+        text(" · ".join(_pace(training))),
+        None if training.stopped is None else tag("p", chip("stopped", kind="error"), " ", training.stopped),
+        body,
+        note=f"{training.compute.device} in {training.compute.precision}: {training.compute.reason}",
+    )
+
+
+def _pace(training: Training) -> list[str]:
+    """Where it is, how long it will take, how fast it is."""
+    blueprint, left = training.blueprint, training.seconds_left
+    if training.finished:
+        told = ["finished"]
+    else:
+        told = [f"epoch {len(training.epochs)}"]
+        told += [f"step {len(training.losses)} of {blueprint.iterations_per_epoch}"] if training.losses else []
+        told += [f"{duration(left)} left"] if left is not None else []
+    if training.seconds > 0 and training.sampled.patches:
+        told.append(f"{number(training.sampled.patches / training.seconds)} patches a second, all included")
+    return told
+
+
+def training_body(training: Training) -> Html:
+    """All that changes with the epochs."""
+    labels = training.configuration.labels
+    example = training.example
+    shown = example_row(example, labels, training.configuration.spacing) if example and example.epochs else None
+    seen = sampled_table(training.sampled, labels) if training.sampled.patches else None
+    transfer = training.transfer
+    return join(
+        *history_parts(training.history, labels),
+        section("One validation patch, again and again", shown, hint=example.case) if example and shown else None,
+        fold("What was sampled", seen, hint=count(training.sampled.patches, "patch", "patches")) if seen else None,
+        fold("Weights taken over", *transfer_parts(transfer), hint=transfer.source) if transfer else None,
         fold("Blueprint", blueprint_table(training.blueprint), hint=training.blueprint.name),
-        note=f"{state} · {training.compute.device} in {training.compute.precision}: {training.compute.reason}",
     )
 
 

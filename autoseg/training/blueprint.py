@@ -30,7 +30,51 @@ class Blueprint(Shown):
     """The fixed parameters of training. Start from `Blueprint.nnunet()` or `Blueprint.quick(minutes=...)`.
 
     Training ends after `epochs`, or with `minutes` when that time is over; the learning rate follows whichever is set.
-    None means: what the plan says. `network`, `loss`, `sampler` take callables of your own.
+    None means: what the plan says. `validation_cases` are predicted whole now and then; `compiled` asks for
+    `torch.compile`, which pays in long trainings on a GPU only.
+
+    `network`, `loss`, `sampler`, `augmentation` and `schedule` take callables of your own.
+
+    A network gets the plan's numbers and returns a module, whose output may be a list, full resolution first:
+
+    >>> def segresnet(spec):
+    ...     from monai.networks.nets import SegResNet
+    ...     return SegResNet(spec.dimensions, 8, in_channels=spec.in_channels, out_channels=spec.classes)
+    >>> def swin_unetr(spec):
+    ...     from monai.networks.nets import SwinUNETR  # needs patches of multiples of 32
+    ...     return SwinUNETR(spec.in_channels, spec.classes, spatial_dims=spec.dimensions, feature_size=12)
+    >>> blueprint = Blueprint.quick(minutes=5, network=segresnet)
+
+    A loss gets logits (batch, output, *space) and label maps (batch, *space); here rare labels count more:
+
+    >>> def weighted(logits, target):
+    ...     from torch.nn.functional import cross_entropy
+    ...     seen = target.flatten().bincount(minlength=logits.shape[1]).float()
+    ...     return cross_entropy(logits.float(), target, weight=(1 / (seen + 1)).sqrt())
+    >>> blueprint = blueprint.changed(loss=weighted)
+
+    A sampler gets the volumes and says where to cut; here one case is drawn in every batch:
+
+    >>> def always_first(volumes, request, random):
+    ...     from autoseg.training.patches import draw_patches
+    ...     first = dict(list(volumes.items())[:1])
+    ...     return draw_patches(first, request, random)[:1] + draw_patches(volumes, request, random)[1:]
+    >>> blueprint = blueprint.changed(sampler=always_first)
+
+    An augmentation gets a batch cut larger than the patch, and a generator to draw with:
+
+    >>> def inverted(batch, settings, patch, random):
+    ...     images, labels = Augmentation()(batch, settings, patch, random)
+    ...     turned = torch.rand(len(images), generator=random) < 0.1
+    ...     images[turned] = -images[turned]
+    ...     return images, labels
+    >>> blueprint = blueprint.changed(augmentation=inverted)
+
+    A schedule gets the progress, 0 to 1, and returns the share of the learning rate:
+
+    >>> blueprint = blueprint.changed(schedule=lambda progress: 1.0 if progress < 0.8 else 0.1)
+    >>> blueprint.trace["schedule"].reason
+    'chosen by you'
     """
 
     name: str = "own"
@@ -105,14 +149,15 @@ class Blueprint(Shown):
     def trace(self) -> Trace:
         """Each value with its reason: the published one, or why this one differs."""
         published = type(self).nnunet()
-        decisions = []
-        for name, why in REASONS.items():
-            value = getattr(self, name)
-            same = value == getattr(published, name)
-            reason = why if same else DIFFERENT.get(name, "chosen by you")
-            kind: Literal["fixed", "given"] = "fixed" if same or self.name == "quick" else "given"
-            decisions.append(Decision(name=name, value=value, kind=kind, reason=reason, source=PAPER if same else ""))
-        return Trace(tuple(decisions))
+        return Trace(tuple(self._decision(name, getattr(published, name)) for name in REASONS))
+
+    def _decision(self, name: str, published: Any) -> Decision:
+        value = getattr(self, name)
+        if value == published:
+            return Decision(name=name, value=value, kind="fixed", reason=REASONS[name], source=PAPER)
+        if self.name == "quick" and (name in ("epochs", "minutes") or value == QUICK.get(name)):
+            return Decision(name=name, value=value, kind="fixed", reason=DIFFERENT[name])
+        return Decision(name=name, value=value, kind="given", reason="chosen by you")
 
     def __repr__(self) -> str:
         length = f"{self.epochs} epochs" if self.epochs else f"{self.minutes:g} minutes"
@@ -156,6 +201,12 @@ REASONS = {
     "foreground_fraction": "a third of the patches must hold a random foreground label, so that rare ones are seen",
     "mirroring": "all axes, in training and in prediction",
     "precision": "whatever the device is fast in",
+    "compiled": "never by surprise: it takes minutes before the first step",
+    "validation_cases": "so many whole cases are predicted at intervals, to see the true Dice",
+    "network": "the U-Net of the plan",
+    "loss": "Dice plus cross-entropy, for regions binary",
+    "sampler": "cases evenly, a third of the patches around a label",
+    "augmentation": "all of nnU-Net's transforms with its ranges and probabilities",
 }
 
 DIFFERENT = {

@@ -16,7 +16,10 @@ from torch import Generator, Tensor
 
 from autoseg.core.errors import TrainingError
 from autoseg.core.types import LabelArray, Mask
+from autoseg.data.images import LabelMap
 from autoseg.data.labels import Labels
+from autoseg.preprocessing.label_resampling import resample_labels
+from autoseg.preprocessing.store import PreprocessedDataset
 from autoseg.training.spatial import OUTSIDE, Batch
 
 Operation = str
@@ -155,3 +158,26 @@ def checked_previous(
                 "to the case's grid with autoseg.previous_stage(prepared, predictions)."
             )
     return {name: np.asarray(previous[name]) for name in shapes}
+
+
+def previous_stage(prepared: PreprocessedDataset, label_maps: Mapping[str, LabelMap]) -> dict[str, LabelArray]:
+    """What the first stage of a cascade predicted, brought to the grid of the second: `train(..., previous=...)`.
+
+    Args:
+        prepared: the dataset preprocessed for the second stage.
+        label_maps: for each training case the prediction on the case's own grid, by a fold that did not train on it.
+
+    nnU-Net brings probabilities to the new grid; label maps differ from that by less than a voxel along edges.
+    """
+    settings, brought = prepared.configuration.resampling, {}
+    for name, label_map in label_maps.items():
+        geometry = prepared.geometry(name)
+        transposed = label_map.array.reshape(geometry.original.as_3d().shape).transpose(geometry.axis_order)
+        brought[name] = resample_labels(
+            transposed[geometry.box.slices],
+            geometry.shape,
+            spacing_from=geometry.spacing_before,
+            spacing_to=geometry.spacing_after,
+            settings=settings,
+        )
+    return brought

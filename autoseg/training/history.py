@@ -35,6 +35,13 @@ class EpochRecord:
     holding: tuple[float, ...] = ()
 
     @property
+    def numbers(self) -> dict[str, float]:
+        """What a logger takes: every number that is known, by name."""
+        names = ("seconds", "training_loss", "validation_loss", "learning_rate", "mean_pseudo_dice", "mean_case_dice")
+        values = {name: float(getattr(self, name)) for name in names}
+        return {name: value for name, value in values.items() if not np.isnan(value)}
+
+    @property
     def mean_pseudo_dice(self) -> float:
         """Mean over the labels that were seen; NaN where none was."""
         return _mean(self.pseudo_dice)

@@ -24,6 +24,7 @@ from autoseg.training.fitting import memory_explained
 from autoseg.training.history import EpochRecord, History
 from autoseg.training.interrupts import undisturbed
 from autoseg.training.learner import Diverged, Learner, Stopwatch
+from autoseg.training.live import show_once
 from autoseg.training.model import ModelCard, TrainedModel, as_cpu
 from autoseg.training.pseudo_dice import PseudoDice
 from autoseg.training.sampled import Sampled, count_labels
@@ -70,6 +71,7 @@ class Training(Shown):
         self.example: Example | None = None
         self.stopped: str | None = None  # why training ended before its time
         self.listeners: list[Callable[[], None]] = []  # called after every step
+        self.shown_in: tuple[int, int] | None = None  # the cell whose live display shows this, after so many epochs
         self._validated_at, self._case_validation = 0.0, CaseValidation(dice=(), seconds=0.0)
         self._saved_at = time.monotonic()
         self._good: Checkpoint | None = None
@@ -135,6 +137,9 @@ class Training(Shown):
             f"  {self.compute.device} in {self.compute.precision}: {self.compute.reason}\n"
             f"  {self.stopped or repr(self.history)}".replace("\n    ", "\n  ")
         )
+
+    def _ipython_display_(self) -> None:
+        show_once(self)
 
     # the loop
 

@@ -1,25 +1,25 @@
-"""The verbs of training: begin, finish, and go on, with a progress bar."""
+"""The verbs of training: begin, finish, and go on."""
 
 from __future__ import annotations
 
-import contextlib
-import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from autoseg.core.errors import TrainingError
 from autoseg.core.serialization import Components
-from autoseg.core.types import PathLike
+from autoseg.core.types import LabelArray, PathLike
 from autoseg.preprocessing.store import PreprocessedDataset
 from autoseg.training.blueprint import Blueprint
 from autoseg.training.checkpoints import Run
 from autoseg.training.feed import Fold
 from autoseg.training.history import EpochRecord
 from autoseg.training.learner import Diverged
+from autoseg.training.live import progress_shown
 from autoseg.training.loop import Training
+from autoseg.training.model import TrainedModel
 
 
 def train(
@@ -29,6 +29,9 @@ def train(
     blueprint: Blueprint | None = None,
     device: str | torch.device | None = None,
     folder: PathLike | None = None,
+    start_from: TrainedModel | None = None,
+    previous: Mapping[str, LabelArray] | None = None,
+    callbacks: Sequence[Callable[[EpochRecord], None]] = (),
     show_progress: bool = True,
 ) -> Training:
     """Train one model to the end, or until you interrupt it; either way the result can predict.
@@ -39,28 +42,55 @@ def train(
         blueprint: `Blueprint.quick(minutes=5)` where none is given.
         device: the best at hand where none is given.
         folder: keeps the run (by default beside the prepared data); the same call again goes on, or returns at once.
+        start_from: a model whose weights to begin with, where they fit; ``training.transfer`` tells which did.
+        previous: for a cascade, what the previous stage predicts for each case: `previous_stage`.
+        callbacks: called with the record of every epoch; see `finish`.
 
-    Raises `TrainingError` where the loss is no longer a number, `DatasetError` for a fold that does not exist.
+    Where the loss is no longer a number, training stops with a warning and the last good state. Raises `TrainingError`
+    where there is none yet, or the memory is full (the error says what would fit), `DatasetError` for a fold that does
+    not exist.
     """
-    training = Training(prepared, fold=fold, blueprint=blueprint, device=device, folder=folder)
-    return finish(training, show_progress=show_progress)
+    training = Training(
+        prepared,
+        fold=fold,
+        blueprint=blueprint,
+        device=device,
+        folder=folder,
+        start_from=start_from,
+        previous=previous,
+    )
+    return finish(training, callbacks=callbacks, show_progress=show_progress)
 
 
 def finish(
     training: Training, *, callbacks: Sequence[Callable[[EpochRecord], None]] = (), show_progress: bool = True
 ) -> Training:
-    """Train until the end, or until you interrupt it, with a progress bar, and curves that grow in a notebook.
+    """Train until the end, or until you interrupt it, with curves that grow in a notebook and lines in a terminal.
 
-    Each of the `callbacks` is called with the record of every epoch, for example to log it elsewhere. Interrupting
-    keeps the model; the same call on the same object goes on.
+    Interrupting keeps the model; the same call on the same object goes on. Each of the `callbacks` is called with the
+    `EpochRecord` of every epoch, whose ``.numbers`` any logger takes::
+
+        from torch.utils.tensorboard import SummaryWriter
+        writer = SummaryWriter("logs")
+        def to_tensorboard(epoch):
+            for name, value in epoch.numbers.items():
+                writer.add_scalar(name, value, epoch.number)
+        finish(training, callbacks=[to_tensorboard])
+
+        import mlflow
+        with mlflow.start_run():
+            finish(training, callbacks=[lambda epoch: mlflow.log_metrics(epoch.numbers, step=epoch.number)])
+
+        import wandb
+        with wandb.init(project="hippocampus") as run:
+            finish(training, callbacks=[lambda epoch: run.log(epoch.numbers, step=epoch.number)])
+
+    A callback that raises `KeyboardInterrupt` stops the training, for example once it is good enough.
     """
     try:
-        with (
-            progress_bar(training, show_progress=show_progress) as bar,
-            live_view(training, show=show_progress) as view,
-        ):
+        with progress_shown(training, show=show_progress) as view:
             for record in training:
-                for tell in (bar, view, *callbacks):
+                for tell in (view, *callbacks):
                     tell(record)
     except Diverged as stopped:
         if not training.epochs:
@@ -76,12 +106,17 @@ def finish(
 
 
 def resume(
-    folder: PathLike, *, components: Components | None = None, device: str | torch.device | None = None
+    folder: PathLike,
+    *,
+    components: Components | None = None,
+    device: str | torch.device | None = None,
+    previous: Mapping[str, LabelArray] | None = None,
 ) -> Training:
     """Go on with a run from its folder alone (``work/runs/3d_fullres/fold_0``), after a crash or a lost session.
 
     Weights, optimizer, schedule and random state are restored; iterate over the result, or pass it to `finish`.
-    `components` gives back a network, loss or sampler of your own, by name. Raises `TrainingError` where the folder
+    `components` gives back a network, loss or sampler of your own, by name; `previous` what the previous stage of a
+    cascade predicted. Raises `TrainingError` where the folder
     holds no run, or the preprocessed data are gone.
     """
     folder = Path(folder)
@@ -95,36 +130,5 @@ def resume(
         device=device,
         folder=folder.parents[2],
         start_from=run.transfer,
+        previous=previous,
     )
-
-
-@contextlib.contextmanager
-def progress_bar(training: Training, *, show_progress: bool) -> Iterator[Callable[[EpochRecord], None]]:
-    """A bar that counts what the blueprint counts, epochs or seconds, with the latest loss and pseudo Dice."""
-    from tqdm.auto import tqdm
-
-    epochs = training.blueprint.epochs
-    total, unit = (epochs, "epoch") if epochs else (round(60 * (training.blueprint.minutes or 0)), "s")
-    with tqdm(total=total, desc=f"train {training.configuration.name}", unit=unit, disable=not show_progress) as bar:
-
-        def show(record: EpochRecord) -> None:
-            bar.n = record.number + 1 if epochs else min(round(record.seconds), total)
-            bar.set_postfix_str(f"loss {record.training_loss:.3f}, pseudo Dice {record.mean_pseudo_dice:.3f}")
-
-        if training.epochs:
-            show(training.epochs[-1])
-        yield show
-
-
-@contextlib.contextmanager
-def live_view(training: Training, *, show: bool) -> Iterator[Callable[[EpochRecord], None]]:
-    """The training's own display, redrawn in place after each epoch; nothing outside of a notebook."""
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    if not show or getattr(shell, "kernel", None) is None:
-        yield lambda record: None
-        return
-    from IPython.display import display
-
-    handle = display(training, display_id=True)
-    yield lambda record: handle.update(training)
-    handle.update(training)
