@@ -12,7 +12,7 @@ import pytest
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-MINUTES = {"00_quickstart": 3}
+MINUTES = {"00_quickstart": 3, "02_the_plan_and_why": 1, "03_one_case_through_every_stage": 1}
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -41,7 +41,7 @@ def test_outputs_are_kept_small_and_without_errors(path):
     nbformat.validate(nbformat.read(path, as_version=4))
     assert path.stat().st_size < 2e6
     outputs = [output for cell in cells(path) for output in cell.outputs]
-    assert sum("text/html" in output.get("data", {}) for output in outputs) > 5, "objects show themselves"
+    assert sum("text/html" in output.get("data", {}) for output in outputs) > 3, "objects show themselves"
     assert not any(output.output_type == "error" for output in outputs)
     assert not any("(no picture" in str(output.get("data", "")) for output in outputs)
     assert not any("<script" in str(output.get("data", "")) for output in outputs)

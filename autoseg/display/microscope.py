@@ -6,7 +6,7 @@ import numpy as np
 
 from autoseg.data.images import Image
 from autoseg.display import render
-from autoseg.display.colours import colour_of, legend, swatch
+from autoseg.display.colours import legend
 from autoseg.display.html import Html, card, gallery, join, section, table, tag
 from autoseg.display.slices import BYTES, Look, Overlay, layers_of, panel, slice_axis, unit_of, view_of, window_of
 from autoseg.display.words import number, times
@@ -65,22 +65,13 @@ def voxel_table(case: Microscope) -> Html:
         (
             whole(stage.name),
             f"{stage.what}: {times(stage.grid.shape)} voxels of {times(stage.grid.spacing, 'mm')}",
-            whole(", ".join(map(str, stage.voxel)) if stage.voxel else "moved out"),
+            ", ".join(map(str, stage.voxel)) if stage.voxel else "moved out",
             " ".join(number(v) for v in stage.values[:3]),
-            label_of(stage),
+            stage.label_name,
         )
         for stage in case.stages
     ]
-    return table(("stage", "what was done", "voxel", "value", "label"), rows)
-
-
-def label_of(stage: Stage) -> Html | str:
-    """The name in its colour."""
-    if stage.label is None or stage.voxel is None:
-        return ""
-    value = int(stage.label[stage.voxel])
-    colour = colour_of(value, stage.labels.ignore)
-    return whole(swatch(colour), " ", stage.label_name) if value > 0 else stage.label_name
+    return table(("stage", "what was done", "voxel", "value", "label"), rows, numbers=(2, 3))
 
 
 def whole(*words: object) -> Html:
