@@ -13,7 +13,7 @@ class UNet(nn.Module):
     """An encoder, a decoder with skips, and a head at each decoder stage.
 
     Returns logits of shape (batch, class, *space). With ``deep_supervision`` set it returns a list of them, the full
-    resolution first, one for each stage but the bottleneck.
+    resolution first, one for each stage but the bottleneck; a network of one stage has its one output there.
     """
 
     def __init__(self, spec: NetworkSpec) -> None:
@@ -39,7 +39,7 @@ class UNet(nn.Module):
         self.decoder = nn.ModuleList(
             conv_stack((2 * features[i], features[i]), kernels[i], ones, spec.decoder_blocks[i]) for i in shallow_first
         )
-        self.heads = nn.ModuleList(head(features[i], spec.classes, 1) for i in shallow_first)
+        self.heads = nn.ModuleList(head(features[i], spec.classes, 1) for i in range(max(1, spec.stages - 1)))
         initialize(self)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
@@ -49,7 +49,7 @@ class UNet(nn.Module):
         for stage in self.encoder:
             x = stage(x)
             skips.append(x)
-        outputs: list[Tensor] = []
+        outputs: list[Tensor] = [] if self.decoder else [self.heads[0](x)]
         for i in reversed(range(len(self.decoder))):
             x = self.decoder[i](torch.cat((self.upsampling[i](x), skips[i]), dim=1))
             if self.deep_supervision or i == 0:

@@ -42,7 +42,9 @@ def _decisions_called(plan: Plan, name: str, value: Any) -> list[str]:
     names = [d.name for d in plan.trace]
     if name in names:
         return [name]
-    called = [d for d in plan.trace if d.short_name == name and "/" in d.name]
+    called = [d for d in plan.trace if d.name.endswith(f"/{name}")]
+    if name == "normalization":  # of every channel
+        called = [d for d in plan.trace if d.name.startswith("normalization/")]
     if isinstance(value, tuple | list) and called and all(_is_numbers(d.value) for d in called):
         called = [d for d in called if len(d.value) == len(value)] or called
     if called:
@@ -84,7 +86,7 @@ def _with_shape(fingerprint: Fingerprint, value: Any) -> Fingerprint:
 
 def _one_an_axis(name: str, value: Any, median: np.ndarray) -> list[float]:
     """The factor along each axis that brings the median to the value; two values are those within a slice."""
-    values = [float(v) for v in value] if isinstance(value, tuple | list) else []
+    values = [float(v) for v in value] if isinstance(value, tuple | list | np.ndarray) else []
     values = [float(median[0]), *values] if len(values) == 2 else values
     if len(values) != 3 or not all(np.isfinite(v) and v > 0 for v in values):
         raise PlanError(f"{name}={value!r} needs three positive numbers, in the files' axis order (z, y, x).")

@@ -50,9 +50,10 @@ def axis_order(name: str, value: Any, **_: Any) -> tuple[int, ...]:
 
 def dimensions(name: str, value: Any, **_: Any) -> tuple[int, ...]:
     """(2,) to plan only 2d, (2, 3) for both."""
-    if tuple(value) not in ((2,), (2, 3)):
+    chosen = tuple(value) if isinstance(value, Sequence) else ()
+    if chosen not in ((2,), (2, 3)):
         raise PlanError(f"{name} is {value!r}; it must be (2,) for 2d alone or (2, 3) for both.")
-    return tuple(value)
+    return chosen
 
 
 def yes_or_no(name: str, value: Any, **_: Any) -> bool:
@@ -73,7 +74,9 @@ def normalization(name: str, value: Any, **_: Any) -> Any:
 
 def one_bool_a_channel(name: str, value: Any, *, normalizations: Sequence[Any], **_: Any) -> tuple[bool, ...]:
     """One True or False for each channel; a single one stands for all."""
-    values = (value,) * len(normalizations) if isinstance(value, bool) else tuple(value)
+    values = (value,) * len(normalizations)
+    if isinstance(value, Sequence):
+        values = tuple(value)
     if len(values) != len(normalizations) or not all(isinstance(v, bool) for v in values):
         raise PlanError(f"{name} is {value!r}; it needs True or False for each of {len(normalizations)} channel(s).")
     return values

@@ -31,6 +31,11 @@ START_EDGE = {2: 2048, 3: 256}  # of the square or cube to begin with: more than
 SMALLEST_BATCH = 2
 FLAT = 3.0  # a patch this much wider than thick is turned in its plane only
 OBLONG = 1.5
+TOO_SMALL_FOR_NNUNET = {  # by the number of stages
+    1: "; nothing can be halved, and nnU-Net cannot run such a network: here it has one stage and its output there",
+    2: "; so small that nnU-Net's weights of the deep outputs would be 0/0 and training NaN: here the one output keeps "
+    "weight 1 and training works",
+}
 ROOM_AROUND = 0.85  # a training patch is cut large enough for any rotation, and then for this much zoom
 
 
@@ -105,11 +110,7 @@ def topology(*, spacing: Spacing, initial_patch_size: tuple[float, ...], patch_s
     reason = f"{value.stages} stages bring the patch down to {_by(bottom)}; halving stops before it leaves less than 4"
     if not alike.holds:
         reason += f"; axis {coarsest} is at least twice as coarse as the finest, so it is halved later and less often"
-    if value.stages <= 2:
-        reason += (
-            "; so small that nnU-Net's weights of the deep outputs would be 0/0 and training NaN: "
-            "here the one output keeps weight 1 and training works"
-        )
+    reason += TOO_SMALL_FOR_NNUNET.get(value.stages, "")
     thresholds = (alike, *_halvings_left(spacing, bottom, value.divisor))
     return Because(value, reason, (), thresholds, "all axes alike" if alike.holds else "coarse axis later")
 

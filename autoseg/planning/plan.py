@@ -72,8 +72,8 @@ class Plan(Shown):
             if configuration.name == name:
                 return configuration
         names = [configuration.name for configuration in self.configurations]
-        reason = self.trace[DECIDING[name]].reason if name in DECIDING else did_you_mean(name, names)
-        raise PlanError(f"this plan has no configuration {name!r}: {reason}. It has {', '.join(names)}.")
+        reason = f": {self.trace[DECIDING[name]].reason}." if name in DECIDING else f". {did_you_mean(name, names)}"
+        raise PlanError(f"this plan has no configuration {name!r}{reason} It has {', '.join(names)}.")
 
     def why(self, name: str) -> Answer:
         """Why a decision was taken: its rule, inputs, thresholds, every candidate of a search, and its source.
