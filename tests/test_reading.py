@@ -10,7 +10,7 @@ from autoseg.training.history import EpochRecord, History
 from autoseg.training.reading import read_history
 
 
-def history(training, validation=None, dice=None):
+def history(training, validation=None, dice=None, **changes):
     validation = validation or training
     dice = dice or [(0.5,)] * len(training)
     records = [
@@ -23,6 +23,7 @@ def history(training, validation=None, dice=None):
             pseudo_dice=d,
             learning_rate=0.1,
             timings={},
+            **changes,
         )
         for i, (t, v, d) in enumerate(zip(training, validation, dice, strict=True))
     ]
@@ -41,8 +42,13 @@ FALLING = [0.9, 0.7, 0.5, 0.3, 0.1, 0.0, -0.1, -0.2, -0.3]
         (history([0.9, 0.5, 0.3, 0.2, 0.2, 0.5, 0.9, 1.2, 1.5]), "learning rate is probably too high"),
         (history(FALLING, dice=[(math.nan,)] * 9), "'organ' was neither in the sampled validation patches"),
         (history(FALLING, dice=[(0.0,)] * 9), "'organ': still 0"),
+        (history(FALLING, patches=100, holding=(0.0,)), "'organ' was in none of the 900 sampled training patches"),
+        (history(FALLING, patches=100, holding=(0.01,)), "'organ' was in 1.0% of the 900 sampled training patches"),
+        (history(FALLING, dice=[(0.8,)] * 9, case_dice=(0.5,)), "On whole cases the Dice is 0.50, on patches 0.80"),
+        (history([0.9, 0.5]), "it is normal that the lines move much"),
+        (history([0.9, 0.95]), "the training loss does not fall yet (0.90 to 0.95)"),
     ],
-    ids=["rising", "plateau", "overfit", "diverging", "unseen", "zero"],
+    ids=["rising", "plateau", "overfit", "diverging", "unseen", "zero", "unsampled", "rare", "whole", "start", "rough"],
 )
 def test_each_kind_of_curve_has_its_sentence(curves, sentence):
     assert any(sentence in line for line in read_history(curves))

@@ -18,7 +18,7 @@ from autoseg.training.blueprint import Blueprint
 from autoseg.training.history import EpochRecord, History
 from autoseg.training.loop import Training
 from autoseg.training.model import TrainedModel, network_spec
-from autoseg.training.reading import read_history
+from autoseg.training.reading import LINES, read_history
 from autoseg.training.session import Session
 
 ROWS = 60  # epochs in the table; of more, every second, third ... is shown
@@ -93,11 +93,11 @@ def charts(history: History, colours: Sequence[str]) -> Html:
     ]
     mean = Line([e.mean_pseudo_dice for e in history.epochs], INK, dashed=True)
     measured = history.validated
-    whole = Line([e.mean_case_dice for e in measured], ACCENT, x=[e.number for e in measured])
+    whole = Line([e.mean_case_dice for e in measured], INK, x=[e.number for e in measured])
     dice = curves(x, [*each, mean, *([whole] if measured else [])], size=size, y_span=(0.0, 1.0))
     rate = curves(x, [Line([e.learning_rate for e in history.epochs], INK)], size=(320.0, 84.0))
     keys = [(swatch(c), n) for c, n in zip(colours, history.labels, strict=True)] + [(swatch(INK), "mean (dashed)")]
-    keys = [*keys[:11], *([(swatch(ACCENT), "whole cases, mean")] if measured else [])]
+    keys = [*keys[:11], *([(swatch(INK), "whole cases, mean")] if measured else [])]
     return join(
         beside(
             section("Loss", loss, _keys([(swatch(ACCENT), "training"), (swatch(INK), "validation patches")])),
@@ -116,12 +116,9 @@ def _keys(pairs: Sequence[tuple[Html, str]]) -> Html:
 
 
 def reading_aid(history: History) -> Html:
-    """What the curves mean, and what is unusual about these."""
-    told = [
-        "The pseudo Dice treats all validation patches as one image: good to follow training by, "
-        "not the Dice of whole cases, which evaluate() measures."
-    ]
-    return text(" ".join((*told, *read_history(history))))
+    """What is normal now, what is unusual, and behind a fold what each line is."""
+    lines = fold("What each line is", *(text(tag("b", name), ": ", said) for name, said in LINES.items()))
+    return join(section("How to read it", text(" ".join(read_history(history)))), lines)
 
 
 def timings(epochs: Sequence[EpochRecord]) -> Html:

@@ -11,6 +11,18 @@ from autoseg.training.history import History
 
 RECENT = 3  # the last third of the epochs is compared with what came before
 SMALL = 0.005  # a gain of pseudo Dice below this is no gain: the patches of one epoch scatter more
+NEVER = 0.02  # of the patches: a label in fewer is hardly learned
+APART = 0.1  # between patches and whole cases, beyond which it is worth a word
+LINES = {
+    "training loss": "Dice plus cross-entropy on augmented patches. It begins near +1 and can at best reach -1.",
+    "validation loss": "the same on patches of cases that are not trained on, and without augmentation; it may well be "
+    "the lower one, because these patches are easier.",
+    "pseudo Dice": "all validation patches counted as one image: good to follow training by, not the Dice of whole "
+    "cases. A label that no patch held has no value, and its line a gap.",
+    "whole cases": "a few validation cases predicted by sliding window, as prediction does it: the true Dice, on the "
+    "grid of the plan. evaluate() measures it on all cases and on their own grids.",
+    "learning rate": "how far each step goes. It falls to zero at the end, where the Dice usually makes its last gain.",
+}
 
 
 def read_history(history: History) -> tuple[str, ...]:
@@ -21,10 +33,54 @@ def read_history(history: History) -> tuple[str, ...]:
     """
     if not history.epochs:
         return ("No epoch is finished yet.",)
-    sentences = [*_unseen(history), *_never_predicted(history)]
+    sentences = [*_not_sampled(history), *_unseen(history), *_never_predicted(history), *_whole_cases(history)]
+    if len(history) < 2 * RECENT:
+        sentences.insert(0, _beginning(history))
     if len(history) >= 2 * RECENT:
         sentences += [*_diverging(history), *_overfitting(history)] or _still_gaining(history)
     return tuple(sentences)
+
+
+def _beginning(history: History) -> str:
+    first, last = history.epochs[0].training_loss, history.epochs[-1].training_loss
+    if len(history) > 1 and last >= first:
+        return (
+            f"These are the first epochs, and the training loss does not fall yet ({first:.2f} to {last:.2f}): "
+            "normal for two or three of them, not for more."
+        )
+    return "These are the first epochs: it is normal that the lines move much and that small labels are still at 0."
+
+
+def _not_sampled(history: History) -> list[str]:
+    """Labels that the training patches hardly held, over all epochs that tell."""
+    told = [e for e in history.epochs if e.holding]
+    patches = sum(e.patches for e in told)
+    if not patches:
+        return []
+    shares = np.array([e.holding for e in told]).T @ np.array([e.patches for e in told]) / patches
+    return [
+        f"{name!r} was in {share:.1%} of the {patches:,} sampled training patches, too few to learn it: raise "
+        "foreground_fraction, or check that it is annotated in the training cases."
+        if share > 0
+        else f"{name!r} was in none of the {patches:,} sampled training patches: no training case seems to hold it."
+        for name, share in zip(history.labels, shares.tolist(), strict=True)
+        if share < NEVER
+    ]
+
+
+def _whole_cases(history: History) -> list[str]:
+    """Patches that look much better, or worse, than whole cases."""
+    last = history.validated[-1] if history.validated else None
+    if last is None or not abs(last.mean_pseudo_dice - last.mean_case_dice) > APART:
+        return []
+    if last.mean_case_dice < last.mean_pseudo_dice:
+        why = "far from the labels the network sees things in them that patches around labels do not show"
+    else:
+        why = "patches show labels cut at their edges"
+    return [
+        f"On whole cases the Dice is {last.mean_case_dice:.2f}, on patches {last.mean_pseudo_dice:.2f}: {why}. "
+        "Believe the whole cases."
+    ]
 
 
 def _unseen(history: History) -> list[str]:
