@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from autoseg.display.report import write_report as write_report
     from autoseg.evaluation.scores import Evaluation as Evaluation
     from autoseg.evaluation.scores import evaluate as evaluate
+    from autoseg.interop.bundle import export_bundle as export_bundle
     from autoseg.interop.nnunet_dataset import export_nnunet_dataset as export_nnunet_dataset
     from autoseg.interop.nnunet_edits import explain_plan as explain_plan
     from autoseg.interop.nnunet_export import export_nnunet_model as export_nnunet_model
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from autoseg.interop.nnunet_plans import fingerprint_to_nnunet as fingerprint_to_nnunet
     from autoseg.interop.nnunet_plans import plan_from_nnunet as plan_from_nnunet
     from autoseg.interop.nnunet_plans import plan_to_nnunet as plan_to_nnunet
+    from autoseg.interop.portable import export_onnx as export_onnx
+    from autoseg.interop.portable import export_torchscript as export_torchscript
     from autoseg.planning.budget import Budget as Budget
     from autoseg.planning.forecast import forecast as forecast
     from autoseg.planning.plan import Plan as Plan
@@ -99,6 +102,9 @@ PUBLIC = {  # name: the module it lives in, in the order of the work
     "NnunetModel": "interop.nnunet_model",
     "export_nnunet_dataset": "interop.nnunet_dataset",
     "export_nnunet_model": "interop.nnunet_export",
+    "export_bundle": "interop.bundle",
+    "export_onnx": "interop.portable",
+    "export_torchscript": "interop.portable",
     "write_report": "display.report",
     "AutosegError": "core.errors",
 }

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import autoseg
-from autoseg.core.errors import AutosegError, EvaluationError
+from autoseg.core.errors import AutosegError, EvaluationError, ModelError
 
 if TYPE_CHECKING:
     from autoseg.data.dataset import Case
@@ -117,6 +117,25 @@ def _evaluate(options: argparse.Namespace) -> int:
     say(repr(evaluation))
     if options.csv:
         say(f"Scores of every case: {evaluation.to_csv(options.csv)}")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    models = [autoseg.TrainedModel.load(folder) for folder in options.model]
+    if options.to == "nnunet":
+        say(f"nnU-Net's predictor loads {autoseg.export_nnunet_model(models, options.out)}.")
+        return 0
+    if len(models) > 1:
+        raise ModelError(f"{len(models)} models were given, but only nnU-Net keeps several folds together.")
+    if options.to == "autoseg":
+        say(f"The model is in {models[0].save(Path(options.out).with_suffix('.autoseg'))}.\n{models[0].card!r}")
+        return 0
+    verbs = {
+        "bundle": autoseg.export_bundle,
+        "onnx": autoseg.export_onnx,
+        "torchscript": autoseg.export_torchscript,
+    }
+    say(repr(verbs[options.to](models[0], options.out)))
     return 0
 
 
@@ -227,6 +246,15 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], int], str, tuple[Option, .
             ("predictions", {"metavar": "FOLDER", "help": "label maps named after the cases"}),
             DATA,
             ("--csv", {"metavar": "FILE", "help": "write the scores of every case"}),
+        ),
+    ),
+    "export": (
+        _export,
+        "write a model for nnU-Net, MONAI, ONNX Runtime or torch, or as one file",
+        (
+            ("model", {"nargs": "+", "metavar": "RUN", "help": "such as work/runs/2d/fold_0, or a .autoseg file"}),
+            ("--to", {"required": True, "choices": ("nnunet", "bundle", "onnx", "torchscript", "autoseg")}),
+            ("--out", {"metavar": "PATH", "required": True, "help": "a folder; for nnunet also x.zip"}),
         ),
     ),
 }

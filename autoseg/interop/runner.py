@@ -265,6 +265,18 @@ class Restored(Preprocessed):
         return {**data, "pred": MetaTensor(torch.from_numpy(labels.copy())[None], meta=dict(data["image"].meta))}
 
 
+class Evaluator:
+    """Segments every case of a MONAI dataset, one after the other."""
+
+    def __init__(self, dataset: Any, network: Any, inferer: Any, postprocessing: Any) -> None:
+        self.dataset, self.network, self.inferer, self.postprocessing = dataset, network, inferer, postprocessing
+
+    def run(self) -> None:
+        """Predict and keep what the postprocessing writes."""
+        for data in self.dataset:
+            self.postprocessing(self.inferer(data, self.network))
+
+
 def find_images(folder: str) -> list[dict[str, Any]]:
     """The cases of a folder, named ``case_0000.nii.gz`` with one file a channel; or one file a case."""
     cases: dict[str, list[str]] = {}

@@ -20,7 +20,7 @@ from autoseg.data.images import read_label_map
 TARGET = Path(__file__).with_name("interop")
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "nnunet_interop.py"
 CASES, STEP = 6, 3
-TINY = {"features_per_stage": [4, 8, 8]}
+TINY = {"features_per_stage": [4, 4, 8]}
 CUBE = {"n_stages": 3, "kernel_sizes": [[3, 3, 3]] * 3, "strides": [[1, 1, 1], [2, 2, 2], [2, 2, 2]], **TINY}
 SQUARE = {"n_stages": 3, "kernel_sizes": [[3, 3]] * 3, "strides": [[1, 1], [2, 2], [2, 2]], **TINY}
 PLAIN, RESIDUAL = {"n_conv_per_stage": [1, 2, 1]}, {"n_blocks_per_stage": [1, 2, 1]}
