@@ -40,10 +40,11 @@ class Case(Shown):
 
     def label(self) -> LabelMap:
         """Read the label map. Raises `DatasetError` where there is none, or it cannot be used."""
-        if self.label_path is None:
-            raise DatasetError(f"case {self.name!r} has no label map; only training cases have one.")
-        stored, grid = self.stored_label()
-        name = self.label_path.name
+        return self.label_of(*self.stored_label())
+
+    def label_of(self, stored: np.ndarray, grid: Grid) -> LabelMap:
+        """The label map of what `stored_label` gave. Raises `DatasetError` where that cannot be one."""
+        name = self.label_path.name if self.label_path else "the label map"
         return self._named(lambda: self.corrections.of_label(label_map_from(stored, grid, self.labels, name)))
 
     def stored_label(self) -> tuple[np.ndarray, Grid]:
@@ -108,7 +109,9 @@ class Dataset(Shown):
     def __iter__(self) -> Iterator[Case]:
         return iter(self.training)
 
-    def __getitem__(self, name: str) -> Case:
+    def __getitem__(self, name: str | int) -> Case:
+        if isinstance(name, int):
+            return self.training[name]
         for case in (*self.training, *self.test):
             if case.name == name:
                 return case

@@ -6,7 +6,22 @@ import numpy as np
 
 from autoseg.core.errors import ImageError
 from autoseg.core.types import LabelArray
-from autoseg.data.labels import Labels
+from autoseg.data.labels import FileValue, Labels
+
+TABLE = 1 << 16  # integers up to here are counted and replaced through a table, in one pass over the voxels
+
+
+def count_values(stored: np.ndarray) -> dict[int | float, int]:
+    """How often each value occurs, in increasing order.
+
+    >>> count_values(np.array([[0, 255], [0, 0]], np.uint8))
+    {0: 3, 255: 1}
+    """
+    if stored.dtype.kind in "bui" and stored.size and stored.min() >= 0 and stored.max() < TABLE:
+        counts = np.bincount(stored.ravel())
+        return {int(v): int(counts[v]) for v in np.flatnonzero(counts)}
+    found, often = np.unique(stored, return_counts=True)
+    return dict(zip(found.tolist(), often.tolist(), strict=True))
 
 
 def meant_by(stored: np.ndarray, labels: Labels) -> np.ndarray:
@@ -16,22 +31,30 @@ def meant_by(stored: np.ndarray, labels: Labels) -> np.ndarray:
 
     >>> cells = Labels({"background": 0, "cell": 1}, file_values=((255, 1),))
     >>> meant_by(np.array([[0, 255, 0]], np.uint8), cells)
-    array([[0, 1, 0]])
+    array([[0, 1, 0]], dtype=int32)
     """
     colours = {key: value for key, value in labels.file_values if isinstance(key, tuple)}
     if colours:
         return _classes_of(stored, colours)
     if not labels.file_values:
         return stored
+    found = list(count_values(stored))
     meant = dict(labels.file_values)
-    found, places = np.unique(stored, return_inverse=True)
-    for value in found.tolist():
+    for value in found:
         if value not in meant and value in labels.in_files:
             raise ImageError(
-                f"the label file holds the value {value:g}, but in this dataset's files {labels.name_of(value)!r} is "
-                f"{labels.in_files[value]}. Say what {value:g} stands for: autoseg.data.fixes.relabel."
+                f"the label file holds the value {value:g}, but in this dataset's files {labels.name_of(int(value))!r} "
+                f"is {labels.in_files[int(value)]}. Say what {value:g} stands for: autoseg.data.fixes.relabel."
             )
-    return np.array([meant.get(v, v) for v in found.tolist()])[places].reshape(stored.shape)
+    return _replaced(stored, found, [meant.get(value, value) for value in found])
+
+
+def _replaced(stored: np.ndarray, old: list[int | float], new: list[int | float]) -> np.ndarray:
+    if stored.dtype.kind in "bui" and old and old[0] >= 0 and old[-1] < TABLE:
+        table = np.zeros(int(old[-1]) + 1, np.int32)
+        table[np.array(old, int)] = new
+        return np.asarray(table[stored])
+    return np.array(new)[np.searchsorted(old, stored.ravel())].reshape(stored.shape)
 
 
 def _classes_of(stored: np.ndarray, meant: dict[tuple[int, ...], int]) -> np.ndarray:
@@ -52,11 +75,14 @@ def as_stored(classes: LabelArray, labels: Labels) -> np.ndarray:
     in_files = labels.in_files
     if not in_files:
         return classes.astype(np.uint8 if classes.max(initial=0) < 255 else np.uint16)
+    found = [int(v) for v in count_values(classes)]
+    values: list[FileValue] = [in_files.get(v, v) for v in found]
     width = max(len(v) if isinstance(v, tuple) else 0 for v in in_files.values())
-    found, places = np.unique(classes, return_inverse=True)
-    table = np.array([in_files.get(v, (0,) * width if width else v) for v in found.tolist()])
-    stored: np.ndarray = table.astype(_smallest(table))[places].reshape(*classes.shape, *table.shape[1:])
-    return stored
+    if width:
+        values = [v if isinstance(v, tuple) else (0,) * width for v in values]
+    table = np.array(values)
+    stored: np.ndarray = table.astype(_smallest(table))[np.searchsorted(found, classes.ravel())]
+    return stored.reshape(*classes.shape, *table.shape[1:])
 
 
 def _smallest(values: np.ndarray) -> np.dtype[np.generic]:

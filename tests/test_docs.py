@@ -1,0 +1,48 @@
+"""The documentation can be built without internet, its links lead somewhere, and its cells run."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+import autoseg
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+
+
+def load_builder():
+    spec = importlib.util.spec_from_file_location("build", DOCS / "build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.slow
+def test_the_site_is_built_with_every_notebook_and_name(tmp_path):
+    load_builder().build(tmp_path)
+    index = (tmp_path / "index.html").read_text()
+    for notebook in (DOCS.parent / "notebooks").glob("*.ipynb"):
+        assert f"notebooks/{notebook.stem}.html" in index
+    reference = (tmp_path / "reference" / "autoseg.html").read_text()
+    assert [name for name in autoseg.PUBLIC if f'id="{name}"' not in reference] == []
+
+
+def test_a_link_that_leads_nowhere_is_named(tmp_path):
+    (tmp_path / "page.html").write_text('<a href="there.html#part">x</a> <a href="https://x.org">y</a>')
+    builder = load_builder()
+    assert builder.broken_links(tmp_path) == ["page.html: there.html"]
+    (tmp_path / "there.html").touch()
+    assert builder.broken_links(tmp_path) == []
+
+
+def test_the_cells_that_answer_the_ten_questions_run():
+    text = (DOCS / "questions.md").read_text()
+    assert [int(n) for n in re.findall(r"^## (\d+)\.", text, flags=re.MULTILINE)] == list(range(1, 11))
+    namespace: dict[str, object] = {}
+    for block in re.findall(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL):
+        code = block.replace('open_dataset("your folder")', "sample_dataset()").replace("minutes=5", "minutes=0.02")
+        exec(compile(code, "questions.md", "exec"), namespace)
+    assert namespace["evaluation"].mean >= 0
