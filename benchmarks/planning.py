@@ -5,7 +5,7 @@
     python benchmarks/planning.py --random 200 --seed 7 --nnunet /path/to/nnunet/bin/python --seconds 120
 
 With --nnunet, nnU-Net's own planners run on the same fingerprints in their environment, and every value is compared.
-They take up to 79 s a plan; --seconds stops them, begins with those quickest for us, and compares what was finished.
+They take up to 79 s a plan; --seconds stops them and compares what was finished.
 Ends with status 1 where a plan differs, or where ours takes longer than 10 ms in the median or 150 ms at most.
 """
 
@@ -57,9 +57,6 @@ def main() -> None:
     print(f"autoseg: {in_words(seconds)}")
     failed = statistics.median(seconds) * 1000 > MEDIAN_MS or max(seconds) * 1000 > MOST_MS
     if arguments.nnunet:
-        if arguments.seconds:
-            order = sorted(range(len(jobs)), key=seconds.__getitem__)
-            jobs, ours = [jobs[i] for i in order], [ours[i] for i in order]
         theirs = run_nnunet(jobs, arguments.nnunet, arguments.seconds)
         if not theirs:
             sys.exit("nnU-Net finished no plan in that time")

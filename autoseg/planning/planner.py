@@ -74,12 +74,13 @@ def make_plan(fingerprint: Fingerprint, budget: Budget = DEFAULT, *, given: Mapp
         drafts["3d_cascade_fullres"] = network.inherit("3d_cascade_fullres", drafts["3d_fullres"])
 
     check_names(log.unused, [decision.name for decision in log.decisions])
+    trace = log.trace()
     return Plan(
         fingerprint=fingerprint,
         budget=budget,
         configurations=tuple(_configuration(name, drafts[name], images) for name in ORDER if name in drafts),
-        trace=log.trace(),
-        given=dict(given or {}),
+        trace=trace,
+        given={name: trace[name].value for name in given or {}},  # as examined: lists are tuples
     )
 
 
