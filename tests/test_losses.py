@@ -104,3 +104,48 @@ def test_lower_resolutions_see_the_nearest_label():
     deep_supervision_loss(spy, outputs, target)
     assert [tuple(t.shape) for t in seen] == [(1, 4, 4), (1, 2, 2)]  # the coarsest has weight 0
     assert seen[1].tolist() == [[[5, 7], [13, 15]]]
+
+
+def at_three_resolutions(space):
+    """Logits of three outputs at each of three resolutions, a label map, and the same with a third ignored (3)."""
+    random = np.random.RandomState(11)
+    logits = [
+        torch.from_numpy(random.normal(size=(2, 3, *(s >> i for s in space))).astype(np.float32)) for i in range(3)
+    ]
+    labels = random.randint(0, 3, (2, *space))
+    ignored = np.where(random.uniform(size=labels.shape) < 0.3, 3, labels)
+    return logits, torch.from_numpy(labels), torch.from_numpy(ignored)
+
+
+@pytest.mark.parametrize(
+    ("space", "kind", "batch_dice", "expected"),
+    [
+        ((8, 12), "labels", False, 1.0585077),
+        ((8, 12), "labels", True, 1.0580199),
+        ((8, 12), "ignore", False, 0.9950261),
+        ((8, 12), "ignore", True, 0.9947750),
+        ((8, 12), "regions", False, 0.2694542),
+        ((8, 12), "regions", True, 0.2673355),
+        ((8, 12), "regions ignore", False, 1.0675513),
+        ((8, 12), "regions ignore", True, 1.0649693),
+        ((8, 12, 4), "labels", False, 1.1212615),
+        ((8, 12, 4), "labels", True, 1.1214190),
+        ((8, 12, 4), "ignore", False, 1.0991323),
+        ((8, 12, 4), "ignore", True, 1.1006565),
+        ((8, 12, 4), "regions", False, 0.3295240),
+        ((8, 12, 4), "regions", True, 0.3294439),
+        ((8, 12, 4), "regions ignore", False, 1.1548238),
+        ((8, 12, 4), "regions ignore", True, 1.1545118),
+    ],
+)
+def test_loss_with_deep_supervision_equals_nnunet_in_2d_and_3d(space, kind, batch_dice, expected):
+    """nnU-Net's values come from its own downsampling of the label maps, too."""
+    logits, labels, ignored = at_three_resolutions(space)
+    ignore = 3 if "ignore" in kind else None
+    names = {"background": 0, "a": 1, "b": 2}
+    if "regions" in kind:
+        names, logits = {"background": 0, "whole": (1, 2), "core": 2}, [output[:, :2] for output in logits]
+    meaning = Labels(names, region_order=(1, 2) if "regions" in kind else (), ignore=ignore)
+    loss = default_loss(meaning, batch_dice=batch_dice)
+    found = deep_supervision_loss(loss, logits, ignored if ignore else labels).item()
+    assert found == pytest.approx(expected, abs=1e-6)

@@ -76,7 +76,8 @@ def _x(shape: Shape | None) -> str:
 def take_over(network: nn.Module, model: TrainedModel) -> Transfer:
     """Copy every weight that has the same name and shape in the trained model; the others stay fresh.
 
-    Other labels leave the heads fresh, other channels the first convolution. Raises `TrainingError` where nothing fits.
+    Other labels leave the heads fresh, other channels the first convolution. Raises `TrainingError` where no kernel
+    fits.
     """
     here, there = network.state_dict(), model.weights
     matches = tuple(
@@ -85,7 +86,7 @@ def take_over(network: nn.Module, model: TrainedModel) -> Transfer:
     )
     source = f"{model.configuration.dataset_name}, {model.configuration.name}, fold {model.fold}"
     transfer = Transfer(source=source, key=weights_key(there), matches=matches)
-    if not transfer.taken:
+    if not any(match.outcome == "taken" and len(match.shape) > 1 for match in matches):  # equal biases are chance
         raise TrainingError(
             f"no weight of the model ({source}) has the name and shape of one in this network, such as "
             f"{matches[0].name} of {_x(matches[0].shape)}. Train with the model's own plan and blueprint, for example "

@@ -1,0 +1,265 @@
+"""Training takes parts of one's own, begins with other weights, tells loggers, and says what it saw."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from small_trainings import boxes, configuration, same, short
+
+import autoseg
+from autoseg.core.errors import TrainingError
+from autoseg.data.labels import Labels
+from autoseg.training.augmentation import Augmentation
+from autoseg.training.compute import Compute, choose_compute
+from autoseg.training.loop import Training
+from autoseg.training.patches import draw_patches
+from autoseg.training.running import finish, train
+from autoseg.training.sampled import count_labels
+
+TWO = Labels({"background": 0, "box": 1, "core": 2})
+
+
+def test_a_network_of_monai_trains_and_comes_back(tmp_path):
+    def segresnet(spec):
+        from monai.networks.nets import SegResNet
+
+        return SegResNet(spec.dimensions, 8, in_channels=spec.in_channels, out_channels=spec.classes, dropout_prob=0.2)
+
+    blueprint = short(epochs=3, iterations_per_epoch=8, network=segresnet)
+    training = train(boxes(), blueprint=blueprint, folder=tmp_path, show_progress=False)
+    assert training.epochs[-1].training_loss < training.epochs[0].training_loss
+    loaded = autoseg.TrainedModel.load(training.folder, components={"segresnet": segresnet})
+    assert same(loaded, training.model)
+    again = train(boxes(), blueprint=blueprint, show_progress=False)
+    assert same(again.model, training.model), "dropout is drawn from the seed, too"
+
+
+def test_a_transformer_of_monai_trains():
+    pytest.importorskip("einops", reason="MONAI's SwinUNETR needs it")
+
+    def swin_unetr(spec):
+        from monai.networks.nets import SwinUNETR
+
+        return SwinUNETR(spec.in_channels, spec.classes, spatial_dims=spec.dimensions, feature_size=12)
+
+    flat = configuration(dimensions=2)
+    large = replace(flat.augmentation, initial_patch_size=(36, 36))
+    config = replace(flat, patch_size=(32, 32), augmentation=large)
+    training = train(boxes(config), blueprint=short(epochs=1, network=swin_unetr), show_progress=False)
+    assert np.isfinite(training.epochs[-1].training_loss)
+
+
+def test_own_augmentation_and_schedule_are_used_and_asked_back(tmp_path):
+    seen = []
+
+    def black(batch, settings, patch, random):
+        images, labels = Augmentation()(batch, settings, patch, random)
+        return images * 0, labels
+
+    def stairs(progress):
+        seen.append(progress)
+        return 1.0 if progress < 0.5 else 0.1
+
+    blueprint = short(augmentation=black, schedule=stairs)
+    training = train(boxes(), blueprint=blueprint, folder=tmp_path, show_progress=False)
+    assert [round(e.learning_rate, 6) for e in training.epochs] == [3e-3, 3e-4]
+    assert seen[0] == 0
+    with pytest.raises(autoseg.AutosegError, match="your own component '(black|stairs)'"):
+        autoseg.TrainedModel.load(training.folder)
+    assert autoseg.TrainedModel.load(training.folder, components={"black": black, "stairs": stairs}).fold == 0
+    images, _ = training.feed.augment(training.feed.draw(training.random), training.random)
+    assert not images.any()
+
+
+def test_what_is_chosen_by_the_user_is_said_to_be():
+    trace = short(learning_rate=0.5, schedule=lambda progress: 1.0).trace
+    assert {d.name for d in trace if d.reason == "chosen by you"} >= {"learning_rate", "schedule"}
+    assert trace["optimizer"].kind == "fixed"
+
+
+def test_each_epoch_is_told_to_callbacks_in_plain_numbers():
+    told = []
+    training = train(boxes(), blueprint=short(), callbacks=[told.append], show_progress=False)
+    assert told == list(training.epochs)
+    names = {"seconds", "training_loss", "validation_loss", "learning_rate", "mean_pseudo_dice", "mean_case_dice"}
+    assert set(told[-1].numbers) == names
+    assert all(isinstance(value, float) for value in told[-1].numbers.values())
+
+
+def test_fine_tuning_takes_over_what_fits_and_says_what_does_not(tmp_path):
+    model = train(boxes(), blueprint=short(), show_progress=False).model
+    tuned = Training(boxes(configuration(TWO), values=(1, 2)), blueprint=short(seed=5), start_from=model)
+    left = {m.name: m.outcome for m in tuned.transfer.left}
+    assert left == {"heads.0.weight": "other shape", "heads.0.bias": "other shape"}
+    assert all(
+        torch.equal(tensor, model.weights[name]) for name, tensor in tuned.model.weights.items() if name not in left
+    )
+    assert "fresh: heads.0.weight (other shape: 2x4x1x1x1 there, 3x4x1x1x1 here)" in repr(tuned.transfer)
+    assert tuned.transfer.table().outcome.value_counts()["taken"] == tuned.transfer.taken
+    list(tuned)
+    assert tuned.epochs[-1].number == 1
+
+
+def test_fine_tuning_goes_on_from_its_folder(tmp_path):
+    model = train(boxes(), blueprint=short(), show_progress=False).model
+    whole = train(boxes(), blueprint=short(seed=5), start_from=model, show_progress=False)
+    Training(boxes(), blueprint=short(seed=5), start_from=model, folder=tmp_path)  # killed before its first step
+    again = Training(boxes(), blueprint=short(seed=5), folder=tmp_path, start_from=whole.transfer)  # as resume does
+    list(again)
+    assert same(again.model, whole.model)
+    other = Training(boxes(), blueprint=short(seed=5), folder=tmp_path)
+    assert not other.epochs, "a run that began otherwise is another run"
+
+
+def test_a_model_of_which_nothing_fits_is_refused():
+    model = train(boxes(), blueprint=short(), show_progress=False).model
+    with pytest.raises(TrainingError, match=r"no weight of the model .* base_features=model.blueprint.base_features"):
+        Training(boxes(configuration(dimensions=2)), blueprint=short(base_features=6), start_from=model)
+
+
+def test_repeats_show_the_spread(tmp_path):
+    repeats = autoseg.repeat(boxes(), 3, blueprint=short(seed=2), folder=tmp_path, show_progress=False)
+    assert repeats.seeds == (2, 3, 4)
+    assert repeats.spread == pytest.approx(np.std(repeats.values, ddof=1))
+    assert len(set(repeats.values)) > 1
+    again = autoseg.repeat(boxes(), 3, blueprint=short(seed=2), folder=tmp_path, show_progress=False)
+    assert again.values == repeats.values
+    assert "±" in again._repr_html_()
+    with pytest.raises(TrainingError, match="1 training shows no spread"):
+        autoseg.repeat(boxes(), 1)
+
+
+def test_what_was_sampled_is_counted():
+    def only_two(volumes, request, random):
+        some = {name: volumes[name] for name in list(volumes)[:2]}
+        return draw_patches(some, request, random)
+
+    training = train(boxes(), blueprint=short(sampler=only_two), show_progress=False)
+    sampled = training.sampled
+    assert sampled.patches == 2 * 3 * 2
+    assert sampled.voxels == sampled.patches * 8**3
+    assert set(sampled.cases) == {"case_0", "case_1"} & set(training.feed.training_names) or len(sampled.cases) == 2
+    assert sum(sampled.cases.values()) == sampled.patches
+    assert [e.patches for e in training.epochs] == [6, 6]
+    assert sampled.table().share_of_patches[0] == sampled.patch_shares[0]
+
+
+def test_regions_are_counted_as_unions_and_ignored_voxels_as_none():
+    labels = Labels({"background": 0, "whole": (1, 2), "core": 2}, region_order=(1, 2), ignore=3)
+    counted = count_labels(torch.tensor([[1, 2, 3, 0], [3, 3, 3, 3]]), ["a", "a"], labels)
+    assert (counted.holding, counted.labelled, counted.cases) == ((1, 1), (2, 1), {"a": 2})
+
+
+def test_whole_cases_are_validated_at_intervals_and_not_where_nobody_wants_it():
+    training = train(boxes(), blueprint=short(epochs=3), show_progress=False)
+    assert [len(e.case_dice) for e in training.epochs] == [1, 1, 1]
+    silent = train(boxes(), blueprint=short(epochs=3, validation_cases=0), show_progress=False)
+    assert silent.history.validated == ()
+    long = Training(boxes(), blueprint=short(epochs=1000))
+    due = []
+    for number in range(120):
+        due += [number] if long._case_validation_is_due(0.0) else []
+        long.epochs.append(training.epochs[0])
+    assert due == [49, 99]
+
+
+def test_the_dice_of_whole_cases_is_what_prediction_gets():
+    """On the plan's grid, which is the cases' own here."""
+    training = train(
+        boxes(), blueprint=short(epochs=4, iterations_per_epoch=30, validation_cases=1), show_progress=False
+    )
+    name = training.feed.validation_names[0]
+    from autoseg.prediction.sliding_window import Window, predict_logits
+
+    case = training.prepared[name]
+    logits = predict_logits(training.model.network(), case.array, Window(patch_size=(8, 8, 8)), training.compute)
+    predicted, true = logits.argmax(0).numpy() == 1, case.label == 1
+    dice = 2 * (predicted & true).sum() / (predicted.sum() + true.sum())
+    assert training.epochs[-1].case_dice == pytest.approx((dice,))
+    assert dice > 0.5
+
+
+def test_the_example_is_kept_after_powers_of_two_and_comes_back(tmp_path):
+    training = train(boxes(), blueprint=short(epochs=6), folder=tmp_path, show_progress=False)
+    example = training.example
+    assert example.epochs == (0, 1, 3, 5)
+    assert (example.reference > 0).any()
+    opened = Training(boxes(), blueprint=short(epochs=6), folder=tmp_path)
+    assert opened.example.epochs == example.epochs
+    assert all(torch.equal(a, b) for a, b in zip(opened.example.predictions, example.predictions, strict=True))
+    assert opened.sampled == training.sampled
+    assert "after epoch 5" in opened._repr_html_()
+
+
+def test_time_left_is_told_once_an_epoch_gives_a_measure():
+    training = Training(boxes(), blueprint=short(epochs=4))
+    assert training.seconds_left is None
+    training.run_epoch()
+    assert training.seconds_left == pytest.approx(3 * training.seconds)
+    list(training)
+    assert training.seconds_left == 0
+
+
+def test_a_terminal_gets_a_line_an_epoch(capsys):
+    finish(Training(boxes(), blueprint=short()))
+    lines = capsys.readouterr().err
+    assert "epoch 0: loss" in lines
+    assert "epoch 1: loss" in lines
+    assert "6/6" in lines
+
+
+@pytest.mark.parametrize(
+    ("capability", "precision", "why"),
+    [
+        ((9, 0), "bfloat16", "computes bfloat16 fast"),
+        ((7, 5), "float16", "so the loss is scaled"),
+        ((6, 1), "float32", "slow"),
+    ],
+)
+def test_a_gpu_computes_in_what_it_is_fast_in(monkeypatch, capability, precision, why):
+    """The answers of a driver that is not here."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "GPU")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    compute = choose_compute("cuda")
+    assert compute.precision == precision
+    assert why in compute.reason
+
+
+def test_apples_gpu_gets_what_it_can_do():
+    compute = Compute(device=torch.device("mps"), precision="float32", reason="")
+    assert compute.augmenting_device.type == "cpu"
+    assert compute.memory_format(3) == torch.contiguous_format
+    with compute.autocast():
+        assert not torch.is_autocast_enabled("cpu")
+
+
+def test_float16_with_scaled_losses_trains_and_its_scale_comes_back(tmp_path):
+    """On a CPU float16 is slow, but it is the same code as on a T4."""
+    blueprint = short(precision="float16", epochs=4)
+    whole = train(boxes(), blueprint=blueprint, show_progress=False)
+    assert whole.learner.scaler.is_enabled()
+    assert whole.epochs[-1].training_loss < whole.epochs[0].training_loss
+    next(iter(Training(boxes(), blueprint=blueprint, folder=tmp_path)))
+    again = Training(boxes(), blueprint=blueprint, folder=tmp_path)
+    list(again)
+    assert again.learner.scaler.get_scale() == whole.learner.scaler.get_scale()
+    assert same(again.model, whole.model)
+
+
+def test_only_who_asks_gets_a_compiled_network():
+    learner = Training(boxes(), blueprint=short()).learner
+    assert learner.called is learner.network
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_a_compiled_network_trains_and_keeps_plain_names():
+    training = train(boxes(), blueprint=short(compiled=True), show_progress=False)
+    assert training.learner.called is not training.learner.network
+    assert not any("_orig_mod" in name for name in training.model.weights)
+    assert np.isfinite(training.epochs[-1].training_loss)
