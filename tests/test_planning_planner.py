@@ -100,9 +100,7 @@ def test_no_channels_are_refused():
 
 
 def test_2d_and_3d_images_in_one_dataset_are_refused():
-    with pytest.raises(
-        PlanError, match=r"3 of 5 cases are 2D \(such as 'case_0'\), the others 3D .*'case_3': 60x60x60"
-    ):
+    with pytest.raises(PlanError, match=r"3 of 5 cases are 2D .*'case_0'.* the others 3D .*'case_3': 60x60x60"):
         make_plan(fingerprint_from([((1, 60, 60), PLANAR)] * 3 + [((60, 60, 60), EVEN)] * 2))
 
 

@@ -196,7 +196,7 @@ def kind_of_network(name: str, architecture: JSON) -> str:
             "Pass a network of your own to the blueprint instead."
         )
     settings = needed(architecture, "arch_kwargs", f"the architecture of {name!r}")
-    dimensions = len(settings["strides"][0])
+    dimensions = len(needed(settings, "strides", f"the network of {name!r}")[0])
     expected = {
         **FIXED_NETWORK,
         "conv_op": f"torch.nn.modules.conv.Conv{dimensions}d",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Origin = Literal["as the rules give", "follows from an edited value", "edited by hand", "from another planner"]
 FREE = {"dataset_name", "plans_name", "data_identifier"}  # names that anyone may choose
+NO_SUCH_KEY = "nnU-Net 2.8 writes no such key for this dataset"
 DECIDED_AS = {  # nnU-Net's key of a configuration: the decision behind it
     "median_image_size_in_voxels": "median_shape",
     "strides": "topology",
@@ -103,39 +104,54 @@ def explain_plan(plans: Mapping[str, Any], fingerprint: Fingerprint, *, budget: 
     most. Raises `PlanError` where the file has no configurations.
     """
     planner = str(plans.get("experiment_planner_used", "an unnamed planner"))
-    known = planner in {preset.planner for preset in PRESETS.values()}
+    known = [name for name, preset in PRESETS.items() if preset.planner == planner]
     try:
         budget = budget or budget_behind(plans, decisions_in(plans), fingerprint)
         read: Plan | None = plan_from_nnunet(plans, fingerprint, budget=budget)
     except PlanError:  # parts of it have no counterpart here; what can be compared still is
-        budget, read = budget or Budget(), None
+        budget, read = budget or Budget(preset=known[0] if known else "default"), None  # type: ignore[arg-type]
     rules = make_plan(fingerprint, budget)
     theirs, ours = dict(_flat(plans)), dict(_flat(plan_to_nnunet(rules)))
     return ExplainedPlan(
         planner=planner,
         budget=budget,
-        keys=tuple(_explained(key, value, ours, rules, read if known else None) for key, value in theirs.items()),
+        keys=tuple(
+            _explained(key, value, ours, rules, read) if known else _foreign(key, value, ours)
+            for key, value in theirs.items()
+        ),
     )
 
 
 def _explained(key: str, value: Any, ours: JSON, rules: Plan, read: Plan | None) -> ExplainedKey:
-    last = key.rpartition("/")[2]
-    if key in ours and same(_tupled(value), _tupled(ours[key])):
+    """One key of a file whose planner has our rules; `read` is the whole of it, where that could be understood."""
+    if _is_ruled(key, value, ours):
         return ExplainedKey(key=key, value=value, origin="as the rules give", rules_give=value)
-    if last in FREE or (last == "image_reader_writer" and value in {*READERS.values(), "SimpleITKIO"}):
-        return ExplainedKey(key=key, value=value, origin="as the rules give", rules_give=value, reason="a free name")
-    if read is None:
-        reason = "" if key in ours else "nnU-Net 2.8 writes no such key for this dataset"
-        return ExplainedKey(
-            key=key, value=value, origin="from another planner", rules_give=ours.get(key), reason=reason
-        )
-    names = _decisions_behind(key, read)
-    edited = [name for name in names if name in read.given]
-    if names and not edited:
+    names = _decisions_behind(key, read or rules)
+    edited = [name for name in names if read is not None and name in read.given]
+    if read is not None and names and not edited:
         origin: Origin = "follows from an edited value"
         return ExplainedKey(key=key, value=value, origin=origin, rules_give=ours.get(key), reason=_cause(names, read))
-    reason = _ruled(edited[0], read) if edited else ""
+    reason = "" if key in ours else NO_SUCH_KEY
+    if read is None and names:
+        reason = rules.trace[names[0]].reason
+    elif read is not None and edited:
+        reason = _ruled(edited[0], read)
     return ExplainedKey(key=key, value=value, origin="edited by hand", rules_give=ours.get(key), reason=reason)
+
+
+def _foreign(key: str, value: Any, ours: JSON) -> ExplainedKey:
+    """One key of a file from a planner with rules of its own."""
+    if _is_ruled(key, value, ours):
+        return ExplainedKey(key=key, value=value, origin="as the rules give", rules_give=value)
+    reason = "" if key in ours else NO_SUCH_KEY
+    return ExplainedKey(key=key, value=value, origin="from another planner", rules_give=ours.get(key), reason=reason)
+
+
+def _is_ruled(key: str, value: Any, ours: JSON) -> bool:
+    """Whether the rules give this value, or anyone may choose it."""
+    last = key.rpartition("/")[2]
+    reader = last == "image_reader_writer" and value in {*READERS.values(), "SimpleITKIO"}
+    return last in FREE or reader or (key in ours and same(_tupled(value), _tupled(ours[key])))
 
 
 def _decisions_behind(key: str, plan: Plan) -> list[str]:
