@@ -3,9 +3,10 @@
     python benchmarks/interop.py ../shared/data/Task04_Hippocampus --nnunet /path/to/nnunet/bin/python
 
 nnU-Net trains each of its networks for forty iterations on a few cases that autoseg exported; autoseg trains for half
-a minute. Logits of one random patch are compared, and label maps of cases that no training saw, all in float32. Ends
-with status 1 where logits differ by more than 1e-4, or label maps in more than one voxel of ten thousand. (nnU-Net adds
-up tiles in float16, which decides where two classes are nearly tied; a network that learned less has more of these.)
+a minute. Logits of one random patch are compared, and label maps of cases that no training saw, all in float32.
+Then the exports for other runtimes are compared with autoseg on a case. Ends with status 1 where logits differ by more
+than 1e-4, or label maps in more than one voxel of ten thousand. (nnU-Net adds up tiles in float16, which decides where
+two classes are nearly tied; a network that learned less has more of these voxels.)
 """
 
 from __future__ import annotations
@@ -92,6 +93,10 @@ class Comparison:
         installed = next((self.folder / "results").glob("Dataset005*/*"))
         print(f"from the zip, installed as {installed.parent.name}/{installed.name}")
         yield from self.compare([model], installed)
+        for export in (autoseg.export_onnx, autoseg.export_torchscript, autoseg.export_bundle):
+            written = export(model, self.folder / export.__name__, case=self.unseen[0])
+            print(f"\n{written!r}", flush=True)
+            yield written.voxels >= LABELS
 
     def compare(self, models, folder):
         configuration = models[0].configuration

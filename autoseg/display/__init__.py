@@ -14,10 +14,10 @@ ROOMS = {  # the folder of an object's class: the modules that display what live
     "data": ("data", "fingerprint"),
     "planning": ("plan", "answers"),
     "preprocessing": ("preprocessing",),
-    "training": ("training", "training_parts", "microscope"),
+    "training": ("training", "training_parts", "microscope", "model_card"),
     "prediction": ("results",),
     "evaluation": ("results",),
-    "interop": ("answers",),
+    "interop": ("answers", "exchange"),
 }
 
 

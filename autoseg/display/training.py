@@ -11,6 +11,7 @@ from autoseg.display.charts import Line, curves
 from autoseg.display.colours import ACCENT, INK, bar, colour_of, colour_of_region, swatch
 from autoseg.display.decisions import decision_table, kinds_in_words
 from autoseg.display.html import Html, beside, card, chip, facts, fold, join, section, table, tag, text
+from autoseg.display.model_card import card_table
 from autoseg.display.plan import configuration_details
 from autoseg.display.training_parts import example_row, sampled_table, transfer_parts
 from autoseg.display.words import count, duration, number, score, share, times, value_of
@@ -230,6 +231,7 @@ def show_model(model: TrainedModel) -> str:
         section("Training", *history_parts(model.history, model.labels)),
         fold("Configuration", configuration_details(configuration), hint=configuration.name),
         fold("Blueprint", blueprint_table(model.blueprint), hint=model.blueprint.name),
+        fold("Model card", card_table(model.card), hint=model.card.licence.partition(".")[0]),
     )
 
 

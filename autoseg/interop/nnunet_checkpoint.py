@@ -137,9 +137,12 @@ def names_in_nnunet(spec: NetworkSpec) -> dict[str, tuple[str, ...]]:
 
 
 def expected_weights(spec: NetworkSpec) -> dict[str, tuple[int, ...]]:
-    """The shape of every weight of a network, without making one."""
-    with torch.device("meta"):
-        return {name: tuple(tensor.shape) for name, tensor in build_unet(spec).state_dict().items()}
+    """The shape of every weight of a network, without making one. Raises `ModelError` for numbers that make none."""
+    try:
+        with torch.device("meta"):
+            return {name: tuple(tensor.shape) for name, tensor in build_unet(spec).state_dict().items()}
+    except (RuntimeError, ValueError, TypeError, ZeroDivisionError) as error:
+        raise ModelError(f"no network can be built of the plan's numbers ({spec}): {error}") from error
 
 
 def _name_in_nnunet(name: str, spec: NetworkSpec) -> str:

@@ -22,13 +22,13 @@ SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "nnunet_interop.py
 CASES, STEP = 6, 3
 TINY = {"features_per_stage": [4, 4, 8]}
 CUBE = {"n_stages": 3, "kernel_sizes": [[3, 3, 3]] * 3, "strides": [[1, 1, 1], [2, 2, 2], [2, 2, 2]], **TINY}
-SQUARE = {"n_stages": 3, "kernel_sizes": [[3, 3]] * 3, "strides": [[1, 1], [2, 2], [2, 2]], **TINY}
+SQUARE = {"n_stages": 3, "kernel_sizes": [[3, 3]] * 3, "strides": [[1, 1], [2, 2], [2, 2]]}
 PLAIN, RESIDUAL = {"n_conv_per_stage": [1, 2, 1]}, {"n_blocks_per_stage": [1, 2, 1]}
 DECODER = {"n_conv_per_stage_decoder": [1, 1]}
 MODELS = {  # name: planner, configuration, patch, network
     "plain": ("ExperimentPlanner", "3d_fullres", [16, 16, 16], CUBE | PLAIN | DECODER),
     "residual": ("nnUNetPlannerResEncM", "3d_fullres", [16, 16, 16], CUBE | RESIDUAL | DECODER),
-    "flat": ("ExperimentPlanner", "2d", [32, 32], SQUARE | PLAIN | DECODER),
+    "flat": ("ExperimentPlanner", "2d", [32, 32], SQUARE | PLAIN | DECODER | {"features_per_stage": [4, 8, 8]}),
 }
 
 
