@@ -47,8 +47,8 @@ def test_a_transformer_of_monai_trains():
         return SwinUNETR(spec.in_channels, spec.classes, spatial_dims=spec.dimensions, feature_size=12)
 
     flat = configuration(dimensions=2)
-    large = replace(flat.augmentation, initial_patch_size=(36, 36))
-    config = replace(flat, patch_size=(32, 32), augmentation=large)
+    large = replace(flat.augmentation, initial_patch_size=(70, 70))
+    config = replace(flat, patch_size=(64, 64), augmentation=large)
     training = train(boxes(config), blueprint=short(epochs=1, network=swin_unetr), show_progress=False)
     assert np.isfinite(training.epochs[-1].training_loss)
 
@@ -117,7 +117,7 @@ def test_fine_tuning_goes_on_from_its_folder(tmp_path):
 
 def test_a_model_of_which_nothing_fits_is_refused():
     model = train(boxes(), blueprint=short(), show_progress=False).model
-    with pytest.raises(TrainingError, match=r"no weight of the model .* base_features=model.blueprint.base_features"):
+    with pytest.raises(TrainingError, match=r"no weight of the model .*base_features=model.blueprint.base_features"):
         Training(boxes(configuration(dimensions=2)), blueprint=short(base_features=6), start_from=model)
 
 

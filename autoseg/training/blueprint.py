@@ -41,7 +41,7 @@ class Blueprint(Shown):
     ...     from monai.networks.nets import SegResNet
     ...     return SegResNet(spec.dimensions, 8, in_channels=spec.in_channels, out_channels=spec.classes)
     >>> def swin_unetr(spec):
-    ...     from monai.networks.nets import SwinUNETR  # needs einops, and patches of multiples of 32
+    ...     from monai.networks.nets import SwinUNETR  # needs einops, and patches of 64, 96 ...
     ...     return SwinUNETR(spec.in_channels, spec.classes, spatial_dims=spec.dimensions, feature_size=12)
     >>> blueprint = Blueprint.quick(minutes=5, network=segresnet)
 
