@@ -46,7 +46,7 @@ def test_why_there_is_no_cascade_names_the_number(plan):
 def test_a_comparison_names_what_turned_first_and_both_values(plan):
     other = plan.what_if(memory_gb=4)
     text = words(render(plan.compare(other)))
-    assert "8 -&gt; 4" in text
+    assert "8 → 4" in text
     assert "First to turn" in text
     assert "patch_size" in text
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from autoseg.core.decisions import Attempt, Decision
 from autoseg.display import render
-from autoseg.display.charts import inset, quiet
+from autoseg.display.charts import TICKS, inset, quiet
 from autoseg.display.colours import ACCENT, FAINT, INK
 from autoseg.display.decisions import comparison, origins
 from autoseg.display.figures import picture
@@ -36,15 +36,17 @@ def show_answer(answer: Answer) -> str:
 def _decision(decision: Decision, answer: Answer) -> Html:
     after = [d.name for d in answer.trace.downstream(decision.name)]
     decides = text("Decides: ", ", ".join(after)) if after else None
+    label = "value" if decision.name == answer.question else decision.name
     branch = text("Branch taken: ", tag("b", decision.branch)) if decision.branch else None
     return tag(
         "div",
-        facts({decision.name: value_of(decision.value, decision.name)}),
+        facts({label: value_of(decision.value, decision.name)}),
         tag("p", chip(decision.kind), " ", decision.reason),
         branch,
         search_chart(decision),
         *origins(decision),
         decides,
+        class_="as-answer",
     )
 
 
@@ -65,7 +67,7 @@ def search_chart(decision: Decision) -> Html | None:
         axes.axvline(limits[0], color=INK, linewidth=1.2, linestyle="--")
         axes.set_yticks(range(len(steps)), [times(a.value) for a in steps])
         axes.set_ylim(len(steps) - 0.4, -0.6)
-        axes.set_xlabel("GB")
+        axes.set_xlabel("GPU memory, GB", color=INK, fontsize=TICKS)
 
     drawing = picture(paint, (560, height), alt="memory of each candidate against the budget")
     told = f"each step of the search; the dashed line is the budget of {number(limits[0])} GB"
@@ -83,15 +85,22 @@ def show_comparison(compared: Comparison) -> str:
         return card("Comparison", "the same plan", text(repr(compared)))
     first, followers = compared.first, {c.name for c in compared.followers}
     rows = [_change(change, followers) for change in compared.changes]
-    causes = section("Changed", *(text(cause) for cause in compared.causes)) if compared.causes else None
+    causes = section("Changed", *(text(_arrows(cause)) for cause in compared.causes)) if compared.causes else None
     head = (
-        section("First to turn", tag("p", tag("code", first.name), " ", first.flipped, class_="as-line"))
+        section(
+            "First to turn",
+            tag("p", tag("code", first.name), " ", _arrows(first.flipped), class_="as-line"),
+        )
         if first and first.flipped
         else None
     )
     columns = ("decision", "before", "after", "")
     title = f"{count(len(rows), 'decision')} different"
     return card("Comparison", title, causes, head, table(columns, rows))
+
+
+def _arrows(words: str) -> str:
+    return words.replace(" -> ", " → ")
 
 
 def _change(change: Change, followers: set[str]) -> tuple[object, ...]:

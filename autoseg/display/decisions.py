@@ -67,8 +67,9 @@ def origins(decision: Decision) -> list[Html]:
     parts = []
     if decision.thresholds:
         parts.append(section("Compared", *(comparison(t) for t in decision.thresholds)))
-    if decision.inputs:
-        parts.append(section("Made from", *(source_of(i) for i in decision.inputs)))
+    inputs = [i for i in decision.inputs if i.value != decision.thresholds]  # those are under "Compared" already
+    if inputs:
+        parts.append(section("Made from", *(source_of(i) for i in inputs)))
     if decision.tried:
         parts.append(section("Tried", attempts_table(decision.tried, decision.short_name)))
     if decision.source:
@@ -114,7 +115,7 @@ def attempts_table(attempts: Sequence[Attempt], name: str) -> Html:
         for a in shown
     ]
     return table(
-        ("candidate", *(c.replace("_", " ") for c in columns), "outcome"),
+        ("candidate", *(c.replace("_gb", ", GB").replace("_", " ") for c in columns), "outcome"),
         rows,
         numbers=tuple(range(1, len(columns) + 1)),
     )

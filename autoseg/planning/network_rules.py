@@ -190,7 +190,11 @@ def batch_size(
     thresholds = (
         Threshold(quantity="batch that memory holds", value=room, relation="<=", limit=cap, unit="patches"),
         Threshold(
-            quantity="the smaller of both", value=min(room, cap), relation=">=", limit=SMALLEST_BATCH, unit="patches"
+            quantity="batch before its minimum",
+            value=min(room, cap),
+            relation=">=",
+            limit=SMALLEST_BATCH,
+            unit="patches",
         ),
     )
     share = f"{100 * budget.dataset_fraction:g} % of the dataset's voxels"
