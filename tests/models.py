@@ -9,8 +9,10 @@ from autoseg.training.blueprint import Blueprint
 from autoseg.training.history import History
 from autoseg.training.model import TrainedModel, as_cpu, build_network
 
+CUBES = configuration()
 
-def random_model(configuration=configuration(), fold=0, **changes) -> TrainedModel:
+
+def random_model(configuration=CUBES, fold=0, **changes) -> TrainedModel:
     """An untrained model; its biases and norms are random too, so that none can be mistaken for another."""
     blueprint = Blueprint.nnunet(epochs=1).changed(precision="float32", **changes)
     with torch.random.fork_rng(devices=[]):

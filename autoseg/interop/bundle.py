@@ -1,7 +1,7 @@
 """Models as MONAI bundles, which ``monai.bundle`` runs without autoseg.
 
-A plain U-Net with two convolutions a stage, which is what nnU-Net plans, becomes MONAI's own DynUNet, to be trained
-further there; any other network goes along as TorchScript.
+A plain U-Net with two convolutions of one size in each stage, as nnU-Net plans for nearly isotropic images, becomes
+MONAI's own DynUNet, to be trained further there; any other network goes along as TorchScript.
 """
 
 from __future__ import annotations
@@ -78,9 +78,9 @@ def _network(model: TrainedModel, folder: Path) -> tuple[JSON, nn.Module]:
 
 
 def is_dynunet(spec: NetworkSpec) -> bool:
-    """Whether MONAI's DynUNet can be this network."""
-    twos = {*spec.encoder_blocks, *spec.decoder_blocks} == {2}
-    return spec.kind == "plain" and twos and spec.stages > 2 and set(spec.strides[0]) == {1}
+    """Whether MONAI's DynUNet can be this network: it decodes with the kernels of the stage below."""
+    alike = {*spec.encoder_blocks, *spec.decoder_blocks} == {2} and len({*spec.kernel_sizes}) == 1
+    return spec.kind == "plain" and alike and spec.stages > 2 and set(spec.strides[0]) == {1}
 
 
 def dynunet_settings(spec: NetworkSpec) -> JSON:
