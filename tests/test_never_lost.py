@@ -56,7 +56,7 @@ def kill_once(folder, moment: random.Random) -> Training:
     """Start the run, kill it at a random moment, and open what it left."""
     with child(folder) as process:
         assert process.stdout.readline() == b"begun\n"
-        time.sleep(moment.uniform(0, 1.5))
+        time.sleep(moment.uniform(0, 1.0))
         process.send_signal(signal.SIGKILL)
     return Training(boxes(), blueprint=LONG, folder=folder)
 
@@ -146,7 +146,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
     list(itertools.islice(Training(boxes(), blueprint=LONG, folder=tmp_path), 1))
     checkpoint = tmp_path / "runs" / "3d_fullres" / "fold_0" / "checkpoint.safetensors"
     checkpoint.write_bytes(checkpoint.read_bytes()[:100])
-    with pytest.raises(StorageError, match="damaged or cut short"):
+    with pytest.raises(StorageError, match="damaged or cut short. Delete it to train this run"):
         Training(boxes(), blueprint=LONG, folder=tmp_path)
 
 

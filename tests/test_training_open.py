@@ -111,6 +111,8 @@ def test_fine_tuning_goes_on_from_its_folder(tmp_path):
     again = Training(boxes(), blueprint=short(seed=5), folder=tmp_path, start_from=whole.transfer)  # as resume does
     list(again)
     assert same(again.model, whole.model)
+    with pytest.raises(TrainingError, match="holds no checkpoint, and the weights it began with .* start_from=model"):
+        Training(boxes(), blueprint=short(seed=5), folder=tmp_path / "elsewhere", start_from=whole.transfer)
     other = Training(boxes(), blueprint=short(seed=5), folder=tmp_path)
     assert not other.epochs, "a run that began otherwise is another run"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from autoseg.core.errors import TrainingError
+from autoseg.core.errors import StorageError, TrainingError
 from autoseg.core.serialization import Components, from_jsonable, read_json, write_json
 from autoseg.data.splits import Split
 from autoseg.planning.configuration import Configuration
@@ -60,7 +60,10 @@ class Checkpoint:
         path = folder / CHECKPOINT
         if not path.exists():
             return None
-        tensors, about = read_tensors(path)
+        try:
+            tensors, about = read_tensors(path)
+        except StorageError as error:
+            raise StorageError(f"{error} Delete it to train this run from its beginning.") from error
         if about.get("key") != key:
             return None
         return Checkpoint(

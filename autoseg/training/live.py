@@ -59,8 +59,10 @@ class LiveView:
 
     def epoch(self, record: EpochRecord) -> None:
         """An epoch is done: draw the curves again, if drawing did not just take long."""
-        if time.monotonic() - self.drawn > self.cost / SHARE:
-            self._draw()
+        if time.monotonic() - self.drawn < self.cost / SHARE:
+            self.step()
+            return
+        self._draw()
         self._update()
 
     def close(self) -> None:

@@ -26,12 +26,19 @@ from autoseg.training.interrupts import undisturbed
 from autoseg.training.learner import Diverged, Learner, Stopwatch
 from autoseg.training.live import show_once
 from autoseg.training.model import ModelCard, TrainedModel, as_cpu
-from autoseg.training.pseudo_dice import PseudoDice
 from autoseg.training.sampled import Sampled, count_labels
 from autoseg.training.schedule import learning_rate_factor
 from autoseg.training.shelf import Shelf
 from autoseg.training.transfer import Transfer
-from autoseg.training.validation import SHARE, TIMES, CaseValidation, predicted_values, validate_cases
+from autoseg.training.validation import (
+    SHARE,
+    TIMES,
+    CaseValidation,
+    estimated_seconds,
+    predicted_values,
+    validate_cases,
+    validate_patches,
+)
 
 EPOCHS_IN_A_BUDGET = 15  # with a budget of minutes no epoch is longer than this share, so that the curve has points
 
@@ -77,7 +84,7 @@ class Training(Shown):
         self._good: Checkpoint | None = None
         self.shelf = Shelf.of(self, folder)
         if self.shelf is not None:
-            self._go_on_from(self.shelf)
+            self._go_on_from(self.shelf, began=not isinstance(start_from, Transfer))
 
     # what a user looks at
 
@@ -168,7 +175,8 @@ class Training(Shown):
                 break
             self._save_when_due()
         with watch("validation"):
-            validation_loss, pseudo_dice = self._validate(self.seconds - base)
+            longest = (self.seconds - base) / 10 if self.blueprint.minutes else float("inf")
+            validation_loss, pseudo_dice = validate_patches(self.learner, self.feed, longest)
             self._predict_example()
         if self._case_validation_is_due(self.seconds):
             with watch("whole cases"):
@@ -238,24 +246,6 @@ class Training(Shown):
         )
         return Diverged(self.stopped)
 
-    @torch.no_grad()
-    def _validate(self, trained: float) -> tuple[float, tuple[float, ...]]:
-        """Mean loss and pseudo Dice over patches of the validation cases, the same ones in every epoch.
-
-        With a budget of minutes this takes at most a tenth of the seconds just `trained`, but one batch at least.
-        """
-        started = time.perf_counter()
-        random = torch.Generator().manual_seed(self.blueprint.seed + 1)
-        counts, losses = PseudoDice(self.configuration.labels), []
-        for _ in range(self.blueprint.validation_iterations):
-            images, labels = self.feed.draw_validation(random)
-            logits, loss = self.learner.evaluate(images, labels)
-            counts.add(logits, labels)
-            losses.append(float(loss))
-            if self.blueprint.minutes and time.perf_counter() - started > trained / 10:
-                break
-        return float(np.mean(losses)), counts.result()
-
     def _predict_example(self) -> None:
         """Predict the example once more."""
         (images, labels), empty = self.feed.example()
@@ -272,15 +262,8 @@ class Training(Shown):
         if self.blueprint.epochs is not None:
             every = max(1, round(self.blueprint.epochs / TIMES))
             return (len(self.epochs) + 1) % every == 0 or len(self.epochs) + 1 == self.blueprint.epochs
-        cost = self._case_validation.seconds or self._estimated_cost(names)
+        cost = self._case_validation.seconds or estimated_seconds(self.feed, names, self.epochs)
         return cost <= SHARE * (seconds - self._validated_at) and self.seconds + cost < self._budget
-
-    def _estimated_cost(self, names: tuple[str, ...]) -> float:
-        """Seconds of predicting whole cases, before it was ever done: four tiles over each voxel, forwards only."""
-        voxels = sum(np.prod(self.prepared.entries[name].shape) for name in names)
-        forward = self.epochs[-1].timings["forward"] / self.epochs[-1].iterations if self.epochs else float("inf")
-        batch = self.feed.batch_size * np.prod(self.configuration.patch_size)
-        return float(4 * forward * max(voxels / batch, len(names) / self.feed.batch_size))
 
     def _validate_cases(self) -> None:
         names = self.feed.validation_names[: self.blueprint.validation_cases]
@@ -345,8 +328,10 @@ class Training(Shown):
         tensors = {**self.learner.tensors(), "random": self.random.get_state()}
         return Checkpoint(tensors=tensors, numbers=self.learner.numbers(), progress=self._progress())
 
-    def _go_on_from(self, shelf: Shelf) -> None:
-        """Continue where an earlier run of exactly the same training stopped."""
+    def _go_on_from(self, shelf: Shelf, *, began: bool) -> None:
+        """Continue where an earlier run of exactly the same training stopped; else begin, if the weights to begin with
+        are there.
+        """
         self.example = shelf.example()
         finished = shelf.finished()
         if finished is not None:
@@ -358,6 +343,11 @@ class Training(Shown):
         found = shelf.open()
         if found is not None:
             self._restore(found)
+        elif not began and self.transfer is not None:
+            raise TrainingError(
+                f"{shelf.folder} holds no checkpoint, and the weights it began with ({self.transfer.source}) are kept "
+                "nowhere else. Give the model again: train(prepared, ..., start_from=model)."
+            )
         elif self.transfer is not None:
             self.save()
 

@@ -1,4 +1,4 @@
-"""The true validation: whole cases by sliding window, as prediction works, beside the quick one on patches."""
+"""Validation: the quick one on patches, and the true one on whole cases by sliding window, as prediction works."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import importlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,9 +13,10 @@ from torch import Tensor, nn
 
 from autoseg.data.labels import Labels
 from autoseg.evaluation.metrics import overlap
-
-if TYPE_CHECKING:
-    from autoseg.training.feed import Feed
+from autoseg.training.feed import Feed
+from autoseg.training.history import EpochRecord
+from autoseg.training.learner import Learner
+from autoseg.training.pseudo_dice import PseudoDice
 
 SHARE = 0.05  # of a budget of minutes may go into validating whole cases
 TIMES = 20  # in a training that counts epochs
@@ -28,6 +28,35 @@ class CaseValidation:
 
     dice: tuple[float, ...]
     seconds: float
+
+
+@torch.no_grad()
+def validate_patches(learner: Learner, feed: Feed, longest: float) -> tuple[float, tuple[float, ...]]:
+    """Mean loss and pseudo Dice over patches of the validation cases, the same ones in every epoch.
+
+    After `longest` seconds no other batch is begun, but there is one at least.
+    """
+    started, blueprint = time.perf_counter(), feed.blueprint
+    random = torch.Generator().manual_seed(blueprint.seed + 1)
+    counts, losses = PseudoDice(feed.configuration.labels), []
+    for _ in range(blueprint.validation_iterations):
+        images, labels = feed.draw_validation(random)
+        logits, loss = learner.evaluate(images, labels)
+        counts.add(logits, labels)
+        losses.append(float(loss))
+        if time.perf_counter() - started > longest:
+            break
+    return float(np.mean(losses)), counts.result()
+
+
+def estimated_seconds(feed: Feed, names: Sequence[str], epochs: Sequence[EpochRecord]) -> float:
+    """Seconds of predicting whole cases, before it was ever done: four tiles over each voxel, forwards only."""
+    if not epochs:
+        return float("inf")
+    voxels = sum(np.prod(feed.prepared.entries[name].shape) for name in names)
+    batch = feed.batch_size * np.prod(feed.configuration.patch_size)
+    forward = epochs[-1].timings["forward"] / epochs[-1].iterations
+    return float(4 * forward * max(voxels / batch, len(names) / feed.batch_size))
 
 
 def validate_cases(network: nn.Module, feed: Feed, names: Sequence[str]) -> CaseValidation:
