@@ -95,3 +95,14 @@ def test_facts_that_allow_no_plan_are_said_in_the_explorer(plan):
     explorer.knobs["memory_gb"].min = 0.0
     explorer.knobs["memory_gb"].value = 1e-7
     assert "No plan" in words(explorer.difference.value)
+
+
+def test_the_explorer_draws_once_a_move_also_where_configurations_come_or_go(plan):
+    explorer = plan.explore()
+    drawn = []
+    explorer.configuration.observe(drawn.append, names="value")
+    for axis in "zyx":
+        drawn.clear()
+        explorer.knobs[f"shape {axis}"].value = 60
+        assert len(drawn) == 1
+    assert "3d_lowres" not in explorer.shown.options

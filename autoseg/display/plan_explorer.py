@@ -26,8 +26,9 @@ class PlanExplorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no typ
         self.knobs = _knobs(plan)
         self.shown = widgets.ToggleButtons(options=[c.name for c in plan], value=plan.configurations[-1].name)
         self.configuration, self.difference = widgets.HTML(), widgets.HTML()
-        for knob in (*self.knobs.values(), self.shown):
+        for knob in self.knobs.values():
             knob.observe(self._update, names="value")
+        self.shown.observe(self._draw, names="value")
         below = widgets.HBox([self.configuration, self.difference], layout=widgets.Layout(flex_flow="row wrap"))
         super().__init__([_grid(self.knobs), self.shown, below])
         self._update(None)
@@ -57,8 +58,12 @@ class PlanExplorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no typ
         names = tuple(c.name for c in self.plan)
         if tuple(self.shown.options) != names:
             kept = self.shown.value if self.shown.value in names else names[-1]
-            with self.hold_trait_notifications():
-                self.shown.options, self.shown.value = names, kept
+            self.shown.unobserve(self._draw, names="value")  # new options change the value twice
+            self.shown.options, self.shown.value = names, kept
+            self.shown.observe(self._draw, names="value")
+        self._draw(None)
+
+    def _draw(self, change: Any) -> None:
         self.configuration.value = show_configuration(self.plan[self.shown.value])
         self.difference.value = render(self.start.compare(self.plan))
 
