@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from autoseg.evaluation.scores import Evaluation as Evaluation
     from autoseg.evaluation.scores import evaluate as evaluate
     from autoseg.interop.bundle import export_bundle as export_bundle
+    from autoseg.interop.downloads import download_dataset as download_dataset
     from autoseg.interop.nnunet_dataset import export_nnunet_dataset as export_nnunet_dataset
     from autoseg.interop.nnunet_edits import explain_plan as explain_plan
     from autoseg.interop.nnunet_export import export_nnunet_model as export_nnunet_model
@@ -69,6 +70,7 @@ PUBLIC = {  # name: the module it lives in, in the order of the work
     "Case": "data.dataset",
     "Labels": "data.labels",
     "sample_dataset": "data.samples",
+    "download_dataset": "interop.downloads",
     "check": "data.checks",
     "extract_fingerprint": "data.fingerprint",
     "Fingerprint": "data.fingerprint",
