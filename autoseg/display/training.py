@@ -231,7 +231,7 @@ def show_model(model: TrainedModel) -> str:
         section("Training", *history_parts(model.history, model.labels)),
         fold("Configuration", configuration_details(configuration), hint=configuration.name),
         fold("Blueprint", blueprint_table(model.blueprint), hint=model.blueprint.name),
-        fold("Model card", card_table(model.card), hint=model.card.licence.partition(".")[0]),
+        fold("Model card", card_table(model.card), hint=model.card.licence.partition(". ")[0]),
     )
 
 
