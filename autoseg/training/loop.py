@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -40,6 +41,7 @@ from autoseg.training.validation import (
     validate_patches,
 )
 
+ENDING = 1.0  # seconds of a budget, or 2% of it, to save the model and draw the last curves
 EPOCHS_IN_A_BUDGET = 15  # with a budget of minutes no epoch is longer than this share, so that the curve has points
 
 
@@ -144,6 +146,13 @@ class Training(Shown):
             f"  {self.compute.device} in {self.compute.precision}: {self.compute.reason}\n"
             f"  {self.stopped or repr(self.history)}".replace("\n    ", "\n  ")
         )
+
+    @contextlib.contextmanager
+    def counted(self) -> Iterator[None]:
+        """What is done in this block, such as drawing curves, belongs to the minutes of the budget."""
+        started = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - started
 
     def _ipython_display_(self) -> None:
         show_once(self)
@@ -290,7 +299,7 @@ class Training(Shown):
         """Whether another step and its validation would not fit into the budget."""
         last = self.epochs[-1] if self.epochs else None
         reserve = last.timings["validation"] + last.seconds / max(self.iterations, 1) if last else 0.0
-        return seconds + reserve >= self._budget
+        return seconds + reserve + min(ENDING, 0.02 * self._budget) >= self._budget
 
     # the disk
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -88,10 +89,13 @@ def finish(
     A callback that raises `KeyboardInterrupt` stops the training, for example once it is good enough.
     """
     try:
-        with progress_shown(training, show=show_progress) as view:
+        with contextlib.ExitStack() as stack:
+            with training.counted():
+                view = stack.enter_context(progress_shown(training, show=show_progress))
             for record in training:
-                for tell in (view, *callbacks):
-                    tell(record)
+                with training.counted():
+                    for tell in (view, *callbacks):
+                        tell(record)
     except Diverged as stopped:
         if not training.epochs:
             raise
