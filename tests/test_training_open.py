@@ -164,7 +164,7 @@ def test_whole_cases_are_validated_at_intervals_and_not_where_nobody_wants_it():
     long = Training(boxes(), blueprint=short(epochs=1000))
     due = []
     for number in range(120):
-        due += [number] if long._case_validation_is_due(0.0) else []
+        due += [number] if long.whole_cases.due(long.epochs, 0.0) else []
         long.epochs.append(training.epochs[0])
     assert due == [49, 99]
 

@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,15 +32,7 @@ from autoseg.training.sampled import Sampled, count_labels
 from autoseg.training.schedule import learning_rate_factor
 from autoseg.training.shelf import Shelf
 from autoseg.training.transfer import Transfer
-from autoseg.training.validation import (
-    SHARE,
-    TIMES,
-    CaseValidation,
-    estimated_seconds,
-    predicted_values,
-    validate_cases,
-    validate_patches,
-)
+from autoseg.training.validation import CaseValidator, predicted_values, validate_patches
 
 ENDING = 1.0  # seconds of a budget, or 2% of it, to save the model and draw the last curves
 EPOCHS_IN_A_BUDGET = 15  # with a budget of minutes no epoch is longer than this share, so that the curve has points
@@ -81,7 +74,7 @@ class Training(Shown):
         self.stopped: str | None = None  # why training ended before its time
         self.listeners: list[Callable[[], None]] = []  # called after every step
         self.shown_in: tuple[int, int] | None = None  # the cell whose live display shows this, after so many epochs
-        self._validated_at, self._case_validation = 0.0, CaseValidation(dice=(), seconds=0.0)
+        self.whole_cases = CaseValidator(self.feed)
         self._saved_at = time.monotonic()
         self._good: Checkpoint | None = None
         self.shelf = Shelf.of(self, folder)
@@ -187,14 +180,15 @@ class Training(Shown):
             longest = (self.seconds - base) / 10 if self.blueprint.minutes else float("inf")
             validation_loss, pseudo_dice = validate_patches(self.learner, self.feed, longest)
             self._predict_example()
-        if self._case_validation_is_due(self.seconds):
+        case_dice: tuple[float, ...] = ()
+        if self.whole_cases.due(self.epochs, self.seconds):
             with watch("whole cases"):
-                self._validate_cases()
+                case_dice = self.whole_cases.validate(self.learner, self.seconds)
         with undisturbed():
             self.seconds = base + time.perf_counter() - started
-            self.epochs.append(self._record(validation_loss, pseudo_dice, watch))
+            record = self._record(validation_loss, pseudo_dice, watch)
+            self.epochs.append(replace(record, case_dice=case_dice))
             self.losses, self._sampled_before = [], self.sampled
-            self._case_validation = CaseValidation(dice=(), seconds=self._case_validation.seconds)
         self._good = self._checkpoint()
         return self.epochs[-1]
 
@@ -211,7 +205,6 @@ class Training(Shown):
             learning_rate=self._learning_rate,
             timings=watch.seconds,
             patches=patches,
-            case_dice=self._case_validation.dice,
             holding=tuple((b - a) / max(patches, 1) for a, b in zip(before.holding, now.holding, strict=True)),
         )
 
@@ -262,23 +255,6 @@ class Training(Shown):
         flat = logits[0] if logits.ndim == 4 else logits[0][:, logits.shape[2] // 2]
         values = predicted_values(flat, self.configuration.labels, axis=0).cpu()
         self.example = (self.example or empty).seen(len(self.epochs), values)
-
-    def _case_validation_is_due(self, seconds: float) -> bool:
-        """Every so many epochs; with a budget of minutes, when it would take a twentieth of the time since the last."""
-        names = self.feed.validation_names[: self.blueprint.validation_cases]
-        if not names:
-            return False
-        if self.blueprint.epochs is not None:
-            every = max(1, round(self.blueprint.epochs / TIMES))
-            return (len(self.epochs) + 1) % every == 0 or len(self.epochs) + 1 == self.blueprint.epochs
-        cost = self._case_validation.seconds or estimated_seconds(self.feed, names, self.epochs)
-        return cost <= SHARE * (seconds - self._validated_at) and self.seconds + cost < self._budget
-
-    def _validate_cases(self) -> None:
-        names = self.feed.validation_names[: self.blueprint.validation_cases]
-        with self.learner.at_full_resolution() as network:
-            self._case_validation = validate_cases(network, self.feed, names)
-        self._validated_at = self.seconds
 
     # time and learning rate
 

@@ -32,7 +32,7 @@ from autoseg.training.model_card import ModelCard as ModelCard
 
 FILES = ("model.json", "weights.safetensors")
 SUFFIX = ".autoseg"  # of a model in one file: a zip of the two above and a README
-BROKEN = (AutosegError, ValueError, KeyError, TypeError, AttributeError)  # what wrong content leads to
+BROKEN = (AutosegError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)  # what wrong content leads to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

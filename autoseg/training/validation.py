@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,14 +19,6 @@ from autoseg.training.pseudo_dice import PseudoDice
 
 SHARE = 0.05  # of a budget of minutes may go into validating whole cases
 TIMES = 20  # in a training that counts epochs
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CaseValidation:
-    """Dice of each label or region, the mean over whole cases of their own grid, and what it cost."""
-
-    dice: tuple[float, ...]
-    seconds: float
 
 
 @torch.no_grad()
@@ -49,19 +40,57 @@ def validate_patches(learner: Learner, feed: Feed, longest: float) -> tuple[floa
     return float(np.mean(losses)), counts.result()
 
 
-def estimated_seconds(feed: Feed, names: Sequence[str], epochs: Sequence[EpochRecord]) -> float:
+class CaseValidator:
+    """Predicts whole validation cases now and then: how often, and how many, is what the time allows."""
+
+    def __init__(self, feed: Feed) -> None:
+        self.feed, self.blueprint = feed, feed.blueprint
+        self.wanted = feed.validation_names[: feed.blueprint.validation_cases]
+        self.cost, self.validated_at = 0.0, 0.0
+
+    def due(self, epochs: Sequence[EpochRecord], seconds: float) -> bool:
+        """Every so many epochs; with a budget of minutes, when it would take a twentieth of the time since the last."""
+        if not self.wanted:
+            return False
+        if self.blueprint.epochs is not None:
+            every = max(1, round(self.blueprint.epochs / TIMES))
+            return (len(epochs) + 1) % every == 0 or len(epochs) + 1 == self.blueprint.epochs
+        if not epochs:
+            return False
+        budget = 60 * (self.blueprint.minutes or 0)
+        if not self.cost:
+            self.wanted = self._affordable(epochs[0], budget)
+        cost = self.cost or estimated_seconds(self.feed, self.wanted, epochs[0])
+        return cost <= SHARE * (seconds - self.validated_at) and seconds + cost < budget
+
+    def _affordable(self, first: EpochRecord, budget: float) -> tuple[str, ...]:
+        """As many cases as could be predicted four times; one at least."""
+        enough = (
+            self.wanted[:n]
+            for n in range(len(self.wanted), 1, -1)
+            if 4 * estimated_seconds(self.feed, self.wanted[:n], first) <= SHARE * budget
+        )
+        return next(enough, self.wanted[:1])
+
+    def validate(self, learner: Learner, seconds: float) -> tuple[float, ...]:
+        """Mean Dice of each label or region over the cases, predicted whole."""
+        started = time.perf_counter()
+        with learner.at_full_resolution() as network:
+            dice = validate_cases(network, self.feed, self.wanted)
+        self.cost, self.validated_at = time.perf_counter() - started, seconds
+        return dice
+
+
+def estimated_seconds(feed: Feed, names: Sequence[str], epoch: EpochRecord) -> float:
     """Seconds of predicting whole cases, before it was ever done: four tiles over each voxel, forwards only."""
-    if not epochs:
-        return float("inf")
     voxels = sum(np.prod(feed.prepared.entries[name].shape) for name in names)
     batch = feed.batch_size * np.prod(feed.configuration.patch_size)
-    forward = epochs[-1].timings["forward"] / epochs[-1].iterations
+    forward = epoch.timings["forward"] / epoch.iterations
     return float(4 * forward * max(voxels / batch, len(names) / feed.batch_size))
 
 
-def validate_cases(network: nn.Module, feed: Feed, names: Sequence[str]) -> CaseValidation:
-    """Predict whole validation cases by sliding window, without mirroring, and compare with their label maps."""
-    started = time.perf_counter()
+def validate_cases(network: nn.Module, feed: Feed, names: Sequence[str]) -> tuple[float, ...]:
+    """Predict whole cases by sliding window, without mirroring; the mean Dice of each label or region."""
     labels = feed.configuration.labels
     scores = []
     for name in names:
@@ -70,7 +99,7 @@ def validate_cases(network: nn.Module, feed: Feed, names: Sequence[str]) -> Case
         annotated = None if labels.ignore is None else label != labels.ignore
         regions = labels.regions.values()
         scores.append([overlap(np.isin(predicted, v), np.isin(label, v), annotated).dice for v in regions])
-    return CaseValidation(dice=_means(np.array(scores)), seconds=time.perf_counter() - started)
+    return _means(np.array(scores))
 
 
 def _means(scores: np.ndarray) -> tuple[float, ...]:
