@@ -1,0 +1,168 @@
+"""A real JupyterLab and a real Chromium: a notebook is run as a user runs it, and what is seen is kept as pictures."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ARTEFACTS = Path(__file__).resolve().parents[2] / "build" / "browser"  # git ignores build/
+WEBGL = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
+PLUGINS = {  # settings that a user could click together; nothing is fetched from the network
+    "apputils-extension/themes": {"theme": "JupyterLab Light"},
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    "notebook-extension/tracker": {"windowingMode": "none", "maxNumberOutputs": 0},
+}
+HARMLESS = ("favicon", "ResizeObserver loop", "GPU stall due to ReadPixels")
+
+
+def missing(what: str) -> None:
+    """Skip on a laptop, fail in the tests of a change."""
+    (pytest.fail if os.environ.get("CI") else pytest.skip)(what)
+
+
+class Page:
+    """One notebook in a browser tab."""
+
+    def __init__(self, page, name: str) -> None:
+        self.page, self.name, self.errors = page, name, []
+        page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def run_all(self, cells: int, *, timeout: float = 240.0) -> None:
+        """Run every cell and wait until the last is done."""
+        self.page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
+        self.page.wait_for_selector(".jp-NotebookPanel [data-status='idle']", timeout=60_000)
+        self.page.click("text=Run >> nth=0")
+        self.page.click("li[data-command='runmenu:run-all']")
+        until = time.monotonic() + timeout
+        while self.page.locator(f".jp-InputPrompt:has-text('[{cells}]:')").count() == 0:
+            assert time.monotonic() < until, f"not done after {timeout:.0f} s: {self.prompts()}"
+            assert not self.failures(), self.failures()
+            time.sleep(0.3)
+        assert not self.failures(), self.failures()
+
+    def prompts(self) -> list[str]:
+        return self.page.locator(".jp-CodeCell .jp-InputPrompt").all_inner_texts()
+
+    def failures(self) -> list[str]:
+        return self.page.locator("[data-mime-type='application/vnd.jupyter.stderr']:has-text('Error')").all_inner_texts()
+
+    def cell(self, starts: str):
+        """The cell whose code begins with these words."""
+        sources = self.page.locator(".jp-CodeCell .cm-content").all_inner_texts()
+        return self.page.locator(".jp-CodeCell").nth(next(i for i, s in enumerate(sources) if s.startswith(starts)))
+
+    def picture(self, what: str, place=None) -> bytes:
+        """What is seen of a place, kept as a file too."""
+        place = place or self.page.locator(".jp-Notebook")
+        ARTEFACTS.mkdir(parents=True, exist_ok=True)
+        place.scroll_into_view_if_needed()
+        return place.screenshot(path=ARTEFACTS / f"{self.name}_{what}.png")
+
+    @property
+    def alarming(self) -> list[str]:
+        return [e for e in self.errors if not any(word in e for word in HARMLESS)]
+
+
+class Lab:
+    """A JupyterLab of this test's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.settings = folder, folder / "settings"
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        for name, values in PLUGINS.items():
+            self.set(name, values)
+
+    def set(self, plugin: str, values: dict) -> None:
+        path = self.settings / "@jupyterlab" / f"{plugin}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(values))
+
+    def write(self, name: str, cells: list[str]) -> None:
+        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+        made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells], metadata=kernel)
+        nbformat.write(made, self.folder / name)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Lab]:
+        options = {
+            "ServerApp.port": self.port,
+            "ServerApp.root_dir": self.folder,
+            "ServerApp.allow_root": True,
+            "IdentityProvider.token": "",
+            "ServerApp.password": "",
+            "LabApp.news_url": "None",
+        }
+        environment = {**os.environ, "JUPYTERLAB_SETTINGS_DIR": str(self.settings), "OMP_NUM_THREADS": "1"}
+        environment |= {"JUPYTERLAB_WORKSPACES_DIR": str(self.folder / "workspaces")}
+        arguments = [f"--{key}={value}" for key, value in options.items()]
+        with (self.folder / "lab.log").open("w") as log:
+            command = [sys.executable, "-m", "jupyterlab", "--no-browser", *arguments]
+            server = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=self.folder)
+        try:
+            self._wait(server)
+            yield self
+        finally:
+            server.terminate()
+            server.wait(20)
+
+    def _wait(self, server: subprocess.Popen) -> None:
+        until = time.monotonic() + 60
+        while time.monotonic() < until and server.poll() is None:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/status"):
+                return
+            time.sleep(0.3)
+        pytest.fail(f"JupyterLab did not start:\n{(self.folder / 'lab.log').read_text()[-3000:]}")
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory) -> Iterator[Lab]:
+    pytest.importorskip("jupyterlab")
+    with Lab(tmp_path_factory.mktemp("lab")).running() as lab:
+        yield lab
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator:
+    api = pytest.importorskip("playwright.sync_api") if not os.environ.get("CI") else __import__("playwright.sync_api")
+    api = sys.modules["playwright.sync_api"]
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        missing("no chromium: install Debian's package of that name")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", *WEBGL])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_notebook(lab, chromium):
+    """Opens a notebook of these cells in a theme, in a window of this width."""
+    opened = []
+
+    def open_(name: str, cells: list[str], *, theme: str = "Light", width: int = 1100) -> Page:
+        lab.set("apputils-extension/themes", {"theme": f"JupyterLab {theme}"})
+        lab.write(f"{name}.ipynb", cells)
+        context = chromium.new_context(viewport={"width": width, "height": 1000})
+        opened.append(context)
+        page = Page(context.new_page(), f"{name}_{theme.lower()}")
+        page.page.goto(f"http://127.0.0.1:{lab.port}/lab/tree/{name}.ipynb?reset", timeout=60_000)
+        return page
+
+    yield open_
+    for context in opened:
+        context.close()
