@@ -263,7 +263,8 @@ def test_a_plan_that_names_os_system_is_refused(folder, where):
 @pytest.mark.parametrize(
     ("keys", "value", "message"),
     [
-        (("strides",), 7, "cannot be understood"),
+        (("strides",), 7, "cannot be understood: TypeError"),
+        (("n_conv_per_stage",), [None, 2], "cannot be understood: TypeError"),
         (("features_per_stage",), [8, 10**4], r"does not fit the plan.*must be \(10000,"),
         (("features_per_stage",), [8, 10**9], "no network can be built of the plan's numbers"),
         (("features_per_stage",), [8, -1], "no network can be built of the plan's numbers"),
@@ -277,6 +278,19 @@ def test_a_plan_that_does_not_fit_its_weights_is_refused(folder, keys, value, me
     (folder / "plans.json").write_text(json.dumps(plans))
     with pytest.raises(AutosegError, match=message):
         open_nnunet_model(folder)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_checkpoint_that_is_damaged_anywhere_is_refused_or_reads_the_same(folder, seed):
+    checkpoint = folder / "fold_0" / "checkpoint_final.pth"
+    expected, content = open_nnunet_model(folder)[0], bytearray(checkpoint.read_bytes())
+    content[np.random.RandomState(seed).randint(len(content))] ^= 255
+    checkpoint.write_bytes(content)
+    try:
+        found = open_nnunet_model(folder)[0]
+    except AutosegError:
+        return
+    assert all(torch.equal(found.weights[name], weight) for name, weight in expected.weights.items())
 
 
 def test_a_second_stage_is_not_opened():

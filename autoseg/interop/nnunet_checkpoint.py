@@ -27,7 +27,7 @@ INDEX = {"conv": 0, "norm": 1}  # where a unit keeps its two layers, here and in
 
 
 class _NumberType:
-    """Stands in for ``numpy.dtype`` while a checkpoint is read: its code is kept and nothing of numpy is called."""
+    """Stands in for ``numpy.dtype`` and arrays while a checkpoint is read: nothing of numpy is called."""
 
     def __init__(self, code: str = "", *_: Any) -> None:
         self.code = code
@@ -46,6 +46,8 @@ STAND_INS: list[Any] = [
     (_NumberType, "numpy.dtype"),
     (_number, "numpy._core.multiarray.scalar"),
     (_number, "numpy.core.multiarray.scalar"),
+    *((_NumberType, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
+    (_NumberType, "numpy.ndarray"),
     *((_NumberType, f"numpy.dtypes.{name}DType") for name in ("Float16", "Float32", "Float64", "Int32", "Int64")),
 ]
 
@@ -61,27 +63,30 @@ class Checkpoint:
     log: Mapping[str, Any]
 
     def history(self, labels: tuple[str, ...]) -> History:
-        """nnU-Net's log as a history; empty where it is incomplete."""
+        """nnU-Net's log as a history; empty where it is not as nnU-Net writes it."""
+        try:
+            return History(tuple(self._epochs(len(labels))), labels)
+        except (TypeError, ValueError, AttributeError):
+            return History((), labels)
+
+    def _epochs(self, labels: int) -> Iterator[EpochRecord]:
         keys = ("train_losses", "val_losses", "dice_per_class_or_region", "lrs")
         times = [self.log.get(f"epoch_{end}_timestamps", []) for end in ("start", "end")]
         columns = [self.log.get(key, []) for key in keys]
         seconds = itertools.accumulate(end - start for start, end in zip(*times, strict=False))
         rows = zip(seconds, *columns, strict=False)
-        epochs = tuple(
-            EpochRecord(
-                number=number,
-                iterations=0,
-                seconds=float(passed),
-                training_loss=float(loss),
-                validation_loss=float(validation),
-                pseudo_dice=tuple(float(d) for d in dice),
-                learning_rate=float(rate),
-                timings={},
-            )
-            for number, (passed, loss, validation, dice, rate) in enumerate(rows)
-            if len(dice) == len(labels)
-        )
-        return History(epochs, labels)
+        for number, (passed, loss, validation, dice, rate) in enumerate(rows):
+            if len(dice) == labels:
+                yield EpochRecord(
+                    number=number,
+                    iterations=0,
+                    seconds=float(passed),
+                    training_loss=float(loss),
+                    validation_loss=float(validation),
+                    pseudo_dice=tuple(float(d) for d in dice),
+                    learning_rate=float(rate),
+                    timings={},
+                )
 
 
 def read_checkpoint(file: BinaryIO, name: str) -> Checkpoint:
@@ -106,23 +111,32 @@ def _loaded(file: BinaryIO, name: str) -> Any:
     try:
         with open_archive(file, name) as archive:
             packed = [entry.filename for entry in archive.file.infolist() if entry.compress_type]
+            damaged = None if packed else archive.file.testzip()
     except StorageError as error:
         raise ModelError(str(error)) from error
     if packed:
         raise ModelError(f"{name} holds {packed[0]} compressed, as torch never writes it. It was not opened.")
+    if damaged:
+        raise ModelError(f"{damaged} in {name} is damaged: its checksum is another one. Get the file again.")
     with torch.serialization.safe_globals(STAND_INS):
-        file.seek(0)
-        asked = torch.serialization.get_unsafe_globals_in_checkpoint(file)
-        if asked:
-            raise ModelError(
-                f"{name} asks for {', '.join(sorted(asked)[:3])} to be called, which a model has no need of. "
-                "It was not opened. Get the model again from somebody you trust."
-            )
-        file.seek(0)
         try:
+            _require_harmless(file, name)
+            file.seek(0)
             return torch.load(file, map_location="cpu", weights_only=True)
+        except ModelError:
+            raise
         except Exception as error:
-            raise ModelError(f"{name} cannot be read: {str(error).splitlines()[0]} Get the file again.") from error
+            raise ModelError(f"{name} cannot be read: {error!r}"[:300] + ". Get the file again.") from error
+
+
+def _require_harmless(file: BinaryIO, name: str) -> None:
+    file.seek(0)
+    asked = torch.serialization.get_unsafe_globals_in_checkpoint(file)
+    if asked:
+        raise ModelError(
+            f"{name} asks for {', '.join(sorted(asked)[:3])} to be called, which a model has no need of. "
+            "It was not opened. Get the model again from somebody you trust."
+        )
 
 
 def names_in_nnunet(spec: NetworkSpec) -> dict[str, tuple[str, ...]]:

@@ -28,6 +28,7 @@ from autoseg.training.blueprint import Blueprint
 from autoseg.training.model import ModelCard, TrainedModel
 
 LARGEST_JSON = 100 << 20  # bytes; a fingerprint of ten thousand cases is 2 MB
+NOT_UNDERSTOOD = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)  # what wrong content leads to
 CHECKPOINTS = ("final", "best", "latest")
 KNOWN_READERS = {*READERS.values(), "SimpleITKIO"}
 LICENCE = "Not stated: ask whoever trained it. Licences of training data may hold for the model too."
@@ -103,6 +104,8 @@ def open_nnunet_model(
             return _open(files, _Wanted(configuration, folds, checkpoint))
     except AutosegError as error:
         raise type(error)(f"{path}: {error}") from error
+    except NOT_UNDERSTOOD as error:
+        raise ModelError(f"{path} cannot be understood: {error!r}. Was one of its files edited by hand?") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +156,7 @@ def _open(files: _Files, wanted: _Wanted) -> NnunetModel:
     root = _root(files, wanted.configuration)
     plans, dataset = (files.json(f"{root}{name}.json") for name in ("plans", "dataset"))
     checkpoints = _checkpoints(files, root, wanted)
-    fingerprint = f"{root}dataset_fingerprint.json"
-    facts = fingerprint_from_nnunet(files.json(fingerprint), dataset) if fingerprint in files.names else None
+    facts = _fingerprint(files, root, dataset)
     models: list[TrainedModel] = []
     read: list[Checkpoint] = []
     for fold, name in checkpoints.items():
@@ -165,6 +167,13 @@ def _open(files: _Files, wanted: _Wanted) -> NnunetModel:
         models.append(_model(replace(found, augmentation=axes), read[-1], fold, name))
     name = str(plans.get("dataset_name", root))
     return NnunetModel(source=name, trainer=read[0].trainer, plans=plans, fingerprint=facts, models=tuple(models))
+
+
+def _fingerprint(files: _Files, root: str, dataset: JSON) -> Fingerprint | None:
+    name = f"{root}dataset_fingerprint.json"
+    if name not in files.names:
+        return None
+    return fingerprint_from_nnunet(files.json(name), dataset)
 
 
 def _root(files: _Files, configuration: str | None) -> str:
@@ -206,6 +215,9 @@ def _checkpoints(files: _Files, root: str, wanted: _Wanted) -> dict[int | str, s
 def _model(configuration: Configuration, checkpoint: Checkpoint, fold: int | str, name: str) -> TrainedModel:
     if checkpoint.configuration != configuration.name:
         raise ModelError(f"{name} was trained for {checkpoint.configuration!r}, the others for {configuration.name!r}.")
+    axes = checkpoint.mirror_axes
+    if len({*axes, *range(configuration.dimensions)}) > configuration.dimensions:
+        raise ModelError(f"{name} mirrors the axes {axes}, but its patches have {configuration.dimensions}.")
     history = checkpoint.history(tuple(configuration.labels.regions))
     blueprint = Blueprint(
         name=checkpoint.trainer,
@@ -226,15 +238,8 @@ def _model(configuration: Configuration, checkpoint: Checkpoint, fold: int | str
 def configuration_from_nnunet(plans: Mapping[str, Any], dataset: Mapping[str, Any], name: str) -> Configuration:
     """One configuration of an ``nnUNetPlans.json``, with the channels and labels of the ``dataset.json`` beside it.
 
-    Raises `PlanError` for what autoseg has no counterpart of, and for values of the wrong kind.
+    Raises `PlanError` for what autoseg has no counterpart of.
     """
-    try:
-        return _configuration(plans, dataset, name)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise PlanError(f"the plan of {name!r} cannot be understood: {error!r}. Was it edited by hand?") from error
-
-
-def _configuration(plans: Mapping[str, Any], dataset: Mapping[str, Any], name: str) -> Configuration:
     settings = modern(inherited(name, needed(plans, "configurations", "this plan")))
     if settings.get("previous_stage"):
         raise PlanError(f"{name} refines what {settings['previous_stage']} predicts; autoseg opens only first stages.")
