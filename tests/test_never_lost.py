@@ -64,6 +64,7 @@ def kill_once(folder, moment: random.Random) -> Training:
 def require_same_end(folder, moment: random.Random, whole) -> None:
     training = kill_once(folder, moment)
     list(training)
+    assert not list(training.folder.glob(".*")), "what was half-written is swept away"
     assert same(training.model, whole)
     assert [e.training_loss for e in training.epochs] == [e.training_loss for e in whole.history.epochs]
 

@@ -252,6 +252,30 @@ def test_devices_that_are_not_there_are_refused():
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float16", "bfloat16", "float32"])
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_goes_on_from_a_checkpoint_in_every_precision(tmp_path, precision):
+    blueprint = short(epochs=4, precision=precision)
+    next(iter(Training(boxes(), blueprint=blueprint, device="cuda", folder=tmp_path)))
+    again = Training(boxes(), blueprint=blueprint, device="cuda", folder=tmp_path)
+    list(again)
+    assert len(again.history) == 4
+    assert np.isfinite(again.epochs[-1].training_loss)
+    assert set(again.epochs[-1].timings) >= {"patches", "augmentation", "forward", "backward", "update"}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_full_gpu_says_what_would_fit():
+    def greedy(volumes, request, random):
+        torch.zeros(1 << 50, device="cuda")
+        return draw_patches(volumes, request, random)
+
+    with pytest.raises(TrainingError, match=r"cuda ran out of memory .* blueprint.changed"):
+        list(Training(boxes(), blueprint=short(sampler=greedy, batch_size=8), device="cuda"))
+
+
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_it_trains_on_a_gpu():
     training = train(boxes(), blueprint=short(precision="auto"), device="cuda", show_progress=False)

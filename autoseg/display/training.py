@@ -102,7 +102,9 @@ def charts(history: History, colours: Sequence[str]) -> Html:
     return join(
         beside(
             section("Loss", loss, _keys([(swatch(ACCENT), "training"), (swatch(INK), "validation patches")])),
-            section("Dice", dice, _keys(keys), hint="on validation patches"),
+            section(
+                "Dice", dice, _keys(keys), hint="of validation patches" + (", and of whole cases" if measured else "")
+            ),
         ),
         beside(
             section("Learning rate", rate, hint="over epochs"), section("Where the time went", timings(history.epochs))

@@ -9,6 +9,7 @@ import numpy as np
 from autoseg.data.geometry import Grid
 from autoseg.data.labels import Labels
 from autoseg.display import render
+from autoseg.display.charts import strip
 from autoseg.display.colours import colour_of_region, legend, swatch
 from autoseg.display.html import Html, card, facts, fold, gallery, join, section, table, tag, text
 from autoseg.display.slices import Look, Overlay, panel, view_of
@@ -22,7 +23,6 @@ SHOWN = 5  # predictions side by side
 WIDTH = 640.0  # page pixels that they take together
 HEIGHT = 150.0
 BAR = 120
-CASES = 12
 
 
 @render.register
@@ -94,9 +94,14 @@ def _bar(part: float, told: float) -> Html:
 def _cases(sampled: Sampled) -> Html | None:
     if not sampled.cases:
         return None
-    counts = sorted(sampled.cases.items(), key=lambda item: -item[1])
-    fewest, most = counts[-1], counts[0]
-    return text(f"Patches of a case: from {fewest[1]} ({fewest[0]}) to {most[1]} ({most[0]}), drawn by chance.")
+    counts = sorted(sampled.cases.items(), key=lambda item: item[1])
+    fewest, most = counts[0], counts[-1]
+    return section(
+        "Patches of each case",
+        strip([n for _, n in counts], (0, most[1])),
+        text(f"From {fewest[1]} ({fewest[0]}) to {most[1]} ({most[0]}): cases are drawn evenly, by chance."),
+        hint="a dot a case",
+    )
 
 
 @render.register

@@ -153,8 +153,9 @@ class Blueprint(Shown):
 
     def _decision(self, name: str, published: Any) -> Decision:
         value = getattr(self, name)
+        source = "" if name in OURS else PAPER
         if value == published:
-            return Decision(name=name, value=value, kind="fixed", reason=REASONS[name], source=PAPER)
+            return Decision(name=name, value=value, kind="fixed", reason=REASONS[name], source=source)
         if self.name == "quick" and (name in ("epochs", "minutes") or value == QUICK.get(name)):
             return Decision(name=name, value=value, kind="fixed", reason=DIFFERENT[name])
         return Decision(name=name, value=value, kind="given", reason="chosen by you")
@@ -209,6 +210,7 @@ REASONS = {
     "augmentation": "all of nnU-Net's transforms with its ranges and probabilities",
 }
 
+OURS = ("minutes", "batch_voxels", "base_features", "weight_averaging", "precision", "compiled", "validation_cases")
 DIFFERENT = {
     "epochs": "time is what is given",
     "minutes": "the budget you gave; the learning rate reaches zero at its end",

@@ -33,11 +33,12 @@ def read_history(history: History) -> tuple[str, ...]:
     """
     if not history.epochs:
         return ("No epoch is finished yet.",)
-    sentences = [*_not_sampled(history), *_unseen(history), *_never_predicted(history), *_whole_cases(history)]
+    sentences = [*_not_sampled(history), *_unseen(history), *_never_predicted(history)]
     if len(history) < 2 * RECENT:
         sentences.insert(0, _beginning(history))
     if len(history) >= 2 * RECENT:
         sentences += [*_diverging(history), *_overfitting(history)] or _still_gaining(history)
+        sentences += _whole_cases(history)
     return tuple(sentences)
 
 

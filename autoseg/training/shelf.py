@@ -60,6 +60,8 @@ class Shelf:
         Raises `StorageError` where the folder cannot be written.
         """
         require_writable(self.folder)
+        for half in self.folder.glob(".*.*.*"):  # what a killed process was writing
+            half.unlink(missing_ok=True)
         self.run.write(self.folder)
         return Checkpoint.read(self.folder, self.run.key)
 

@@ -1,0 +1,58 @@
+"""What a notebook shows of training: whose names they are does not matter, and what happened is said."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from small_trainings import boxes, configuration, short
+
+from autoseg.data.labels import Labels
+from autoseg.display import render
+from autoseg.training.example import Example
+from autoseg.training.loop import Training
+from autoseg.training.running import train
+from autoseg.training.sampled import count_labels
+from autoseg.training.transfer import Match, Transfer
+
+EVIL = "<img src=x onerror=alert(1)>"
+LABELS = Labels({"background": 0, EVIL: 1})
+
+
+@pytest.fixture(scope="module")
+def training():
+    return train(boxes(configuration(LABELS)), blueprint=short(epochs=3), show_progress=False)
+
+
+def test_what_was_sampled_is_a_table_with_the_weights_of_the_loss(training):
+    html = render(training.sampled)
+    assert "weight in Dice" in html
+    assert "18 patches of" in html
+
+
+def test_no_name_becomes_markup():
+    sampled = count_labels(torch.ones(1, 4, 4, dtype=torch.long), [EVIL], LABELS)
+    transfer = Transfer(source=EVIL, key="", matches=(Match(name=EVIL, shape=(1, 2), theirs=None),))
+    blank = torch.zeros(4, 4)
+    example = Example(case=EVIL, image=blank, reference=blank.short(), epochs=(0,), predictions=(blank.short(),))
+    for html in map(render, (sampled, transfer, example)):
+        assert EVIL not in html
+        assert "&lt;img" in html
+
+
+def test_a_training_tells_pace_reading_example_and_samples(training):
+    html = render(training)
+    for said in ("finished", "patches a second", "How to read it", "What each line is", "after epoch 2", "whole cases"):
+        assert said in html
+
+
+def test_a_training_that_has_not_begun_shows_no_curve():
+    html = render(Training(boxes(), blueprint=short()))
+    assert "No epoch is finished yet" in html
+    assert "What was sampled" not in html
+
+
+def test_why_it_stopped_is_said_on_top():
+    training = Training(boxes(), blueprint=short())
+    training.stopped = "the loss became nan in iteration 3"
+    assert "the loss became nan in iteration 3" in render(training)
+    assert "the loss became nan in iteration 3" in repr(training)
