@@ -59,7 +59,7 @@ def _check(options: argparse.Namespace) -> int:
     findings = autoseg.check(dataset)
     say(repr(dataset))
     say("\n".join(map(repr, findings)) or f"All {len(dataset)} training cases can be used.")
-    return int(any(finding.severity == "error" for finding in findings))
+    return int(len(findings.errors) > 0)
 
 
 def _fingerprint(options: argparse.Namespace) -> int:

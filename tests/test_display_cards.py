@@ -12,7 +12,7 @@ from making import make_dataset
 
 from autoseg.core.decisions import Attempt, Decision, Input, Threshold, Trace
 from autoseg.core.errors import DatasetError
-from autoseg.data.checks import Finding
+from autoseg.data.checks import Finding, Findings
 from autoseg.data.dataset import Case, Dataset, Fold, open_dataset
 from autoseg.data.fingerprint import extract_fingerprint
 from autoseg.data.labels import Labels
@@ -65,8 +65,8 @@ def stages(tmp_path_factory):
         "image": dataset.training[0].image(),
         "label map": dataset.training[0].label(),
         "finding": finding,
-        "findings": (finding, replace(finding, severity="note")),
-        "no findings": (),
+        "findings": Findings((finding, replace(finding, severity="note")), dataset),
+        "no findings": Findings((), dataset),
         "fingerprint": fingerprint,
         "budget": plan.budget,
         "plan": plan,

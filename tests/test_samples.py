@@ -30,7 +30,7 @@ def test_it_is_small_and_sound():
     assert sum(p.stat().st_size for p in SEAHORSE.rglob("*") if p.is_file()) < 5e6
     dataset = autoseg.sample_dataset()
     assert (len(dataset), len(dataset.test)) == (26, 4)
-    assert autoseg.check(dataset) == ()
+    assert not autoseg.check(dataset, show_progress=False)
 
 
 def test_every_case_shows_both_parts_of_the_organ():

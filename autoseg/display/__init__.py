@@ -11,7 +11,7 @@ from importlib import import_module
 
 ROOMS = {  # the folder of an object's class: the modules that display what lives there
     "core": ("decisions",),
-    "data": ("data", "fingerprint"),
+    "data": ("data", "fingerprint", "findings"),
     "planning": ("plan", "answers"),
     "preprocessing": ("preprocessing",),
     "training": ("training", "training_parts", "microscope", "model_card"),
@@ -40,10 +40,5 @@ def render(obj: object) -> str:
 
 @render.register
 def _(objects: tuple) -> str:  # type: ignore[type-arg]  # singledispatch takes plain classes only
-    """What `check` returns: all findings in one card; other tuples one below the other."""
-    from autoseg.data.checks import Finding
-    from autoseg.display.data import show_findings
-
-    if all(isinstance(item, Finding) for item in objects):
-        return show_findings(objects)
+    """Several objects, one below the other."""
     return "".join(render(item) for item in objects)

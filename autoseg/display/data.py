@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
 from autoseg.core.errors import DatasetError
-from autoseg.data.checks import Finding
 from autoseg.data.dataset import Case, Dataset, Fold
 from autoseg.data.geometry import Grid
 from autoseg.data.images import Image, LabelMap
@@ -18,7 +16,6 @@ from autoseg.display.colours import IGNORED, bar, colour_of, legend, named, swat
 from autoseg.display.html import (
     Html,
     card,
-    chip,
     facts,
     fold,
     gallery,
@@ -237,26 +234,5 @@ def show_label_map(label_map: LabelMap) -> str:
     )
 
 
-@render.register
-def show_finding(finding: Finding) -> str:
-    """One finding, in the card of all."""
-    return show_findings((finding,))
-
-
-def show_findings(findings: tuple[Finding, ...]) -> str:
-    """All findings, the worst first."""
-    if not findings:
-        return card("Check", "nothing found", text("Every case can be read, and image and label map fit together."))
-    worst_first = sorted(findings, key=lambda f: ("error", "warning", "note").index(f.severity))
-    tally = Counter(f.severity for f in worst_first)
-    rows = [(chip(f.severity), join(tag("b", _concerned(f)), tag("br"), f.message)) for f in worst_first[:ROWS]]
-    note = f"the first {ROWS} of {len(findings)}" if len(findings) > ROWS else None
-    return card("Check", ", ".join(count(n, s) for s, n in tally.items()), table(("", ""), rows), note=note)
-
-
 def _few(words: Sequence[str], most: int = 6) -> str:
     return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")
-
-
-def _concerned(finding: Finding) -> str:
-    return _few(finding.cases, 3) or "the dataset"

@@ -1,32 +1,13 @@
-"""What is wrong with a dataset, how bad it is, and what to do."""
+"""Reading a case that is to be used: a fault stops the work, with the case's name and what to do."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from autoseg.core.errors import DatasetError
-from autoseg.core.shown import Shown
-from autoseg.data.dataset import Case, Dataset
+from autoseg.data.dataset import Case
+from autoseg.data.geometry import Grid
 from autoseg.data.images import Image, LabelMap
-
-Severity = Literal["error", "warning", "note"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding(Shown):
-    """One thing that is wrong, or worth knowing, with the cases it concerns."""
-
-    check: str
-    severity: Severity
-    cases: tuple[str, ...]
-    message: str
-
-    def __repr__(self) -> str:
-        return f"{self.severity}: {self.message}"
 
 
 def load_pair(case: Case) -> tuple[Image, LabelMap]:
@@ -48,15 +29,26 @@ def load_image(case: Case) -> Image:
     return image
 
 
+def share_shape_and_spacing(label: Grid, image: Grid) -> bool:
+    """Whether a label map can be laid on its image voxel on voxel."""
+    return label.shape == image.shape and np.allclose(label.spacing, image.spacing)
+
+
+def grids_differ(name: str, label: Grid, image: Grid) -> str:
+    """The sentence for a label map that cannot be laid on its image."""
+    size = ["x".join(map(str, g.shape)) for g in (label, image)]
+    spacing = ["x".join(f"{s:.4g}" for s in g.spacing) for g in (label, image)]
+    return (
+        f"case {name!r}: the label map is {size[0]} voxels of {spacing[0]} mm but the image is "
+        f"{size[1]} voxels of {spacing[1]} mm ({'zyx'[-label.dimensions :]}). They must share a grid."
+    )
+
+
 def _same_grid(case: Case, image: Image, label_map: LabelMap) -> None:
-    ours, theirs = label_map.grid, image.grid
-    if ours.shape != theirs.shape or not np.allclose(ours.spacing, theirs.spacing):
-        size = ["x".join(map(str, g.shape)) for g in (ours, theirs)]
-        spacing = ["x".join(f"{s:.4g}" for s in g.spacing) for g in (ours, theirs)]
+    if not share_shape_and_spacing(label_map.grid, image.grid):
         raise DatasetError(
-            f"case {case.name!r}: the label map is {size[0]} voxels of {spacing[0]} mm but the image is "
-            f"{size[1]} voxels of {spacing[1]} mm ({'zyx'[-ours.dimensions :]}). They must share a grid. "
-            f"Look at dataset[{case.name!r}], or leave it out: dataset.without({case.name!r})."
+            f"{grids_differ(case.name, label_map.grid, image.grid)} autoseg.check(dataset) says how to mend "
+            f"it; or leave the case out: dataset.without({case.name!r})."
         )
 
 
@@ -80,16 +72,3 @@ def _declared(case: Case, image: Image, label_map: LabelMap) -> None:
             f"case {case.name!r}: the label map holds the value(s) {shown}, but dataset.json declares only "
             f"{', '.join(map(str, label_map.labels.permitted))}. Declare them under 'labels', or correct the file."
         )
-
-
-def check(dataset: Dataset, *, progress: Callable[[str], None] | None = None) -> tuple[Finding, ...]:
-    """Read every training case and report those that cannot be used; an empty result is a sound dataset."""
-    findings = []
-    for case in dataset:
-        if progress:
-            progress(case.name)
-        try:
-            load_pair(case)
-        except DatasetError as error:
-            findings.append(Finding(check="readable", severity="error", cases=(case.name,), message=str(error)))
-    return tuple(findings)

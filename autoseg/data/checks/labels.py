@@ -1,0 +1,292 @@
+"""Label values: undeclared, missing, not whole numbers, colours, or intensities that were taken for labels."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+from autoseg.data import fixes
+from autoseg.data.checks.evidence import FEW, LISTED, Evidence, LabelEvidence
+from autoseg.data.checks.files import leave_out
+from autoseg.data.checks.finding import Finding, Fix
+from autoseg.data.checks.survey import Check, Survey, cases_of, few
+from autoseg.data.labels import FileValue, Labels
+
+ROUNDED = 0.01  # how far from a whole number a value may be that was only stored as a float
+FLAT = 0.6  # share of equal neighbours below which values are intensities and not labels
+
+
+def nonfinite(survey: Survey) -> Iterator[Finding]:
+    """NaN or infinite voxels in label maps, of which nnU-Net says nothing."""
+    wrong = {name: label.nonfinite for name, label in survey.labels if label.nonfinite}
+    if wrong:
+        worst = max(wrong, key=lambda n: wrong[n])
+        names = tuple(wrong)
+        yield Finding(
+            check="label_nonfinite",
+            severity="error",
+            cases=names,
+            message=f"{cases_of(names, len(survey.training))}: the label map holds NaN or infinite voxels, "
+            f"{wrong[worst]} in {worst!r}.",
+            advice="They can be read as background, if that is what they are.",
+            worst=worst,
+            fix=Fix(
+                text="reads them as background",
+                change=lambda dataset: fixes.round_labels(dataset, *names),
+            ),
+        )
+
+
+def intensities(survey: Survey) -> Iterator[Finding]:
+    """Images that lie where label maps should."""
+    wrong = [e for e in survey.training if e.label and _is_an_image(e)]
+    if wrong:
+        first = wrong[0]
+        assert first.label
+        copied = " It is the image itself." if first.copied else ""
+        names = [e.name for e in wrong]
+        yield Finding(
+            check="intensities",
+            severity="error",
+            cases=tuple(names),
+            message=f"{cases_of(names, len(survey.training))}: the label map holds {first.label.distinct:,} different "
+            f"values, and only {first.label.flatness:.0%} of neighbouring voxels agree: these are intensities.{copied}",
+            advice="Was the image saved under the label map's name?",
+            worst=first.name,
+            fix=leave_out(names) if len(wrong) < len(survey.training) else None,
+        )
+
+
+def _is_an_image(e: Evidence) -> bool:
+    label = e.label
+    return label is not None and label.channels == 1 and (e.copied or (label.distinct > FEW and label.flatness < FLAT))
+
+
+def broken(survey: Survey) -> Iterator[Finding]:
+    """Values between whole numbers."""
+    wrong = {e.name: e.label for e in survey.training if e.label and e.label.broken and not _is_an_image(e)}
+    if not wrong:
+        return
+    worst = max(wrong, key=lambda n: wrong[n].broken)
+    farthest = max(label.farthest for label in wrong.values())
+    names = tuple(wrong)
+    rounding = farthest <= ROUNDED
+    yield Finding(
+        check="broken",
+        severity="error",
+        cases=names,
+        message=f"{cases_of(names, len(survey.training))}: {wrong[worst].broken} voxels of the label map of {worst!r} "
+        f"are not whole numbers, up to {farthest:.3g} away from one.",
+        advice="They were only stored so; rounding loses nothing."
+        if rounding
+        else "Was it interpolated? Resample label maps by nearest neighbour; rounding gives wrong labels at borders.",
+        worst=worst,
+        fix=Fix(
+            text="rounds them",
+            change=lambda dataset: fixes.round_labels(dataset, *names),
+            safe=rounding,
+        ),
+    )
+
+
+def values(survey: Survey) -> Iterator[Finding]:
+    """Values, or colours, that the dataset does not declare."""
+    unknown = {
+        e.name: found
+        for e in survey.training
+        if e.label
+        and not e.label.broken
+        and not _is_an_image(e)
+        and (found := _unknown(e.label, survey.dataset.labels))
+    }
+    if not unknown:
+        return
+    total: Counter[FileValue] = Counter()
+    for found in unknown.values():
+        total.update(found)
+    names, worst = tuple(unknown), max(unknown, key=lambda n: sum(unknown[n].values()))
+    colours = any(isinstance(v, tuple) for v in total)
+    every = _sorted(total)
+    share = sum(unknown[worst].values())
+    yield Finding(
+        check="colours" if colours else "values",
+        severity="error",
+        cases=names,
+        message=f"{_who(names, survey)} the label map holds the {'colour' if colours else 'value'}(s) {few(every, 5)}, "
+        f"but dataset.json declares only {', '.join(map(str, survey.dataset.labels.permitted))}. "
+        "Declare them under 'labels', or read them as labels that there are.",
+        advice=f"{share:,} voxels of {worst!r} have one.",
+        worst=worst,
+        fix=_meaning(survey, every, unknown),
+    )
+
+
+def _holds_labels(e: Evidence) -> bool:
+    return e.label is not None and not e.label.broken and not _is_an_image(e)
+
+
+def _who(names: tuple[str, ...], survey: Survey) -> str:
+    return f"{cases_of(names, len(survey.training))}:"
+
+
+def _unknown(label: LabelEvidence, labels: Labels) -> dict[FileValue, int]:
+    known = {key for key, _ in labels.file_values} | set(labels.permitted)
+    if label.channels > 1:
+        known = {key for key, _ in labels.file_values if isinstance(key, tuple)}
+    return {v: n for v, n in label.values.items() if v not in known}
+
+
+def _sorted(found: Counter[FileValue]) -> list[FileValue]:
+    return sorted(found, key=lambda v: v if isinstance(v, tuple) else (v,))
+
+
+def _meaning(survey: Survey, every: list[FileValue], unknown: dict[str, dict[FileValue, int]]) -> Fix | None:
+    """What the values may mean: the declared labels in order where there are as many, else labels of their own."""
+    labels = survey.dataset.labels
+    if len(every) >= LISTED:
+        return None
+    dark = [v for v in every if isinstance(v, tuple) and not any(v)]
+    used = {v for _, label in survey.labels for v in label.values} - set(every)
+    free = [v for v in labels.permitted if v not in used and (v or dark)]
+    if len(free) == len(every):
+        meaning = dict(zip(every, free, strict=True))
+        words = ", ".join(f"{stored} as {labels.name_of(value)}" for stored, value in meaning.items())
+        whole = len(unknown) == len(survey.training)
+        return Fix(
+            text=f"reads {words}; predictions are written with the files' own values",
+            change=lambda dataset: fixes.relabel(dataset, meaning, *(() if whole else unknown)),
+            safe=len(every) - len(dark) == 1,
+        )
+    if dark:
+        return Fix(
+            text=f"reads {few(dark)} as background and declares the other colours as labels of their own",
+            change=lambda dataset: fixes.declare_labels(
+                fixes.relabel(dataset, {v: 0 for v in dark}), _named(v for v in every if v not in dark)
+            ),
+        )
+    return Fix(
+        text=f"declares {few(every, 5)} as labels of their own",
+        change=lambda dataset: fixes.declare_labels(dataset, _named(every)),
+    )
+
+
+def _named(every: object) -> dict[str, FileValue]:
+    assert isinstance(every, Iterator | list)
+    return {f"label {v if not isinstance(v, tuple) else '-'.join(map(str, v))}": v for v in every}
+
+
+def empty(survey: Survey) -> Iterator[Finding]:
+    """Label maps without foreground, or with nothing that somebody annotated."""
+    labels = survey.dataset.labels
+    inside = {e.name: _inside(e.label, labels) for e in survey.training if e.label}
+    blank = [name for name, found in inside.items() if set(found) <= {0} and found]
+    if blank:
+        yield Finding(
+            check="empty",
+            severity="warning",
+            cases=tuple(blank),
+            message=f"{cases_of(blank, len(survey.training))}: the label map holds no foreground at all.",
+            advice="Right if there is nothing to find in these images; if they were never annotated, leave them out.",
+            worst=blank[0],
+            fix=leave_out(blank) if len(blank) < len(survey.training) else None,
+        )
+    ignored = [name for name, found in inside.items() if labels.ignore is not None and set(found) == {labels.ignore}]
+    if ignored:
+        yield Finding(
+            check="empty",
+            severity="error",
+            cases=tuple(ignored),
+            message=f"{cases_of(ignored, len(survey.training))}: every voxel has the ignore label.",
+            advice="Nothing can be learned from them.",
+            worst=ignored[0],
+            fix=leave_out(ignored) if len(ignored) < len(survey.training) else None,
+        )
+
+
+def _inside(label: LabelEvidence, labels: Labels) -> dict[int, int]:
+    """Voxels of each value as it is read."""
+    meant = dict(labels.file_values)
+    found: Counter[int] = Counter()
+    for value, voxels in label.values.items():
+        if value in meant:
+            found[meant[value]] += voxels
+        elif not isinstance(value, tuple):
+            found[int(value)] += voxels
+    return dict(found)
+
+
+def unused(survey: Survey) -> Iterator[Finding]:
+    """Labels that no voxel of any case has, and those of a single case."""
+    labels = survey.dataset.labels
+    having: dict[str, list[str]] = {name: [] for name in labels.regions}
+    for e in survey.training:
+        found = _inside(e.label, labels) if e.label else {}
+        for name, members in labels.regions.items():
+            if any(found.get(v) for v in members):
+                having[name].append(e.name)
+    if not any(having.values()):
+        return  # every label map is wrong or empty; that is said already
+    never = [name for name, cases in having.items() if not cases]
+    if never:
+        yield Finding(
+            check="unused",
+            severity="warning",
+            cases=(),
+            message=f"{few([repr(n) for n in never], 5)} {'is' if len(never) == 1 else 'are'} declared but "
+            f"{'occurs' if len(never) == 1 else 'occur'} in none of {len(survey.training)} cases.",
+            advice="No network can learn it. Is it called otherwise in the files?",
+            fix=Fix(
+                text=f"leaves {few(never)} out of the labels",
+                change=lambda dataset: fixes.drop_labels(dataset, *never),
+            ),
+        )
+    for name, cases in having.items():
+        if len(cases) == 1 and len(survey.training) > 1:
+            yield Finding(
+                check="unused",
+                severity="note",
+                cases=tuple(cases),
+                message=f"{name!r} occurs in one case only, {cases[0]!r}: it is either learned or judged, never both.",
+                worst=cases[0],
+            )
+
+
+def numbering(survey: Survey) -> Iterator[Finding]:
+    """Labels that are not numbered 0, 1, 2 ..., which nnU-Net refuses."""
+    found = list(survey.dataset.labels.permitted)
+    if found != list(range(len(found))):
+        gap = next(i for i, v in enumerate(found) if i != v)
+        yield Finding(
+            check="numbering",
+            severity="note",
+            cases=(),
+            message=f"the labels are numbered with gaps: {gap} is missing ({few(found, 8)}). nnU-Net refuses this.",
+            advice="autoseg works with them as they are.",
+            fix=Fix(
+                text="numbers them without gaps inside; files keep their values", change=fixes.number_labels, safe=True
+            ),
+        )
+
+
+def sides(survey: Survey) -> Iterator[Finding]:
+    """Left and right as labels of their own, which mirroring turns into each other."""
+    names = {name.lower(): name for name in survey.dataset.labels.regions}
+    pairs = [
+        (name, names[other])
+        for low, name in names.items()
+        for left, right in (("left", "right"), ("l", "r"))
+        if (other := re.sub(rf"(?<![a-z]){left}(?![a-z])", right, low)) != low and other in names
+    ]
+    if pairs:
+        yield Finding(
+            check="sides",
+            severity="warning",
+            cases=(),
+            message=f"{few([f'{a!r} and {b!r}' for a, b in pairs])} differ only by the side, and mirroring puts one "
+            "on the other's.",
+            advice="Train without mirroring: blueprint.changed(mirroring=False).",
+        )
+
+
+LABELS: tuple[Check, ...] = (nonfinite, intensities, broken, values, empty, unused, numbering, sides)

@@ -1,0 +1,349 @@
+"""Each check finds the one fault that was put in, and its fix mends it; sound data is left in peace."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from making import ball, change_facts, make_dataset, voxels, write_volume
+
+import autoseg
+from autoseg.core.errors import DatasetError
+from autoseg.data.checks import Finding
+from autoseg.data.checks.geometry import displacement
+from autoseg.data.geometry import Grid
+
+SHAPE = (16, 20, 24)
+
+
+def check(dataset, **options):
+    return autoseg.check(dataset, show_progress=False, **options)
+
+
+def opened(folder):
+    return autoseg.open_dataset(folder)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return make_dataset(tmp_path / "data", cases=6, shape=SHAPE)
+
+
+def label_path(folder, number):
+    return folder / f"labelsTr/case_{number}.nii.gz"
+
+
+def image_path(folder, number):
+    return folder / f"imagesTr/case_{number}_0000.nii.gz"
+
+
+def place(path, array, *, spacing=(1.0, 1.0, 1.0), origin=(0.0, 0.0, 0.0)):
+    """Write an array (z, y, x) with its grid, origin in mm along x, y, z."""
+    affine = np.diag([*spacing[::-1], 1.0])
+    affine[:3, 3] = origin
+    nib.save(nib.Nifti1Image(array.T, affine), path)
+
+
+def moved_label(folder):
+    """The header says 3 mm further; the voxels lie where they should."""
+    place(label_path(folder, 2), ball(SHAPE), origin=(3.0, 0, 0))
+
+
+def truly_moved_label(folder):
+    """Voxels and header both 3 mm off, so that the header is right."""
+    place(label_path(folder, 2), np.roll(ball(SHAPE), -3, axis=2), origin=(3.0, 0, 0))
+
+
+def rounded_header(folder):
+    place(label_path(folder, 2), ball(SHAPE), origin=(0.04, 0, 0))
+
+
+def label_header_lost(folder):
+    for number in range(6):
+        place(image_path(folder, number), voxels(number, SHAPE), spacing=(2.0, 0.7, 0.7), origin=(10, 20, 30))
+        lost = number == 4
+        place(
+            label_path(folder, number),
+            ball(SHAPE),
+            **({} if lost else {"spacing": (2.0, 0.7, 0.7), "origin": (10, 20, 30)}),
+        )
+
+
+def image_header_lost(folder):
+    for number in range(6):
+        place(label_path(folder, number), ball(SHAPE), spacing=(2.0, 0.7, 0.7), origin=(10, 20, 30))
+        if number != 4:
+            place(image_path(folder, number), voxels(number, SHAPE), spacing=(2.0, 0.7, 0.7), origin=(10, 20, 30))
+
+
+def coarser_label(folder):
+    place(label_path(folder, 2), ball((8, 10, 12)), spacing=(2.0, 2.0, 2.0), origin=(0.5, 0.5, 0.5))
+
+
+def nan_in_image(folder):
+    image = voxels(20, SHAPE)
+    image[1, 2, 3] = np.nan
+    write_volume(image, image_path(folder, 2))
+
+
+def nan_in_label(folder):
+    label = ball(SHAPE).astype(np.float32)
+    label[0, 0, 0] = np.nan
+    write_volume(label, label_path(folder, 3))
+
+
+def all_255(folder):
+    change_facts(folder, labels={"background": 0, "organ": 1})
+    for number in range(6):
+        write_volume((ball(SHAPE) > 0).astype(np.uint8) * 255, label_path(folder, number))
+
+
+def undeclared(folder):
+    label = ball(SHAPE)
+    label[0, 0, :4] = 9
+    write_volume(label, label_path(folder, 1))
+
+
+def nearly_whole(folder):
+    write_volume(ball(SHAPE).astype(np.float32) + np.float32(1e-4) * (ball(SHAPE) > 0), label_path(folder, 1))
+
+
+def interpolated(folder):
+    label = ball(SHAPE).astype(np.float32)
+    write_volume((label + np.roll(label, 1, 0)) / 2, label_path(folder, 1))
+
+
+def image_as_label(folder):
+    write_volume(np.round(voxels(10, SHAPE)), label_path(folder, 1))
+    write_volume(np.round(voxels(10, SHAPE)), image_path(folder, 1))
+
+
+def empty_label(folder):
+    write_volume(np.zeros(SHAPE, np.uint8), label_path(folder, 5))
+
+
+def unused_label(folder):
+    for number in range(6):
+        write_volume((ball(SHAPE) > 0).astype(np.uint8), label_path(folder, number))
+
+
+def same_image_twice(folder):
+    image_path(folder, 3).write_bytes(image_path(folder, 1).read_bytes())
+
+
+def blank_image(folder):
+    write_volume(np.full(SHAPE, 7, np.float32), image_path(folder, 0))
+
+
+def other_scale(folder):
+    change_facts(folder, channel_names={"0": "CT"})
+    for number in range(6):
+        write_volume(voxels(10 * number, SHAPE) - 200, image_path(folder, number))
+    write_volume(1000 * (voxels(20, SHAPE) - 200), image_path(folder, 2))
+
+
+def ct_called_mr(folder):
+    for number in range(6):
+        image = np.round(voxels(10 * number, SHAPE) - 100)
+        image[:, :4] = -1000
+        write_volume(image, image_path(folder, number))
+
+
+def mr_called_ct(folder):
+    change_facts(folder, channel_names={"0": "CT"})
+
+
+def other_orientation(folder):
+    for path, array in ((image_path(folder, 2), voxels(20, SHAPE)), (label_path(folder, 2), ball(SHAPE))):
+        nib.save(nib.Nifti1Image(array[:, ::-1].T, np.diag([1.0, -1.0, 1.0, 1.0])), path)
+
+
+def too_small(folder):
+    place(image_path(folder, 2), voxels(2, (16, 5, 4)))
+    place(label_path(folder, 2), ball((16, 5, 4)))
+
+
+def gap(folder):
+    change_facts(folder, labels={"background": 0, "organ": 1, "lesion": 3})
+    for number in range(6):
+        label = ball(SHAPE)
+        label[label == 2] = 3
+        write_volume(label, label_path(folder, number))
+
+
+def left_and_right(folder):
+    change_facts(folder, labels={"background": 0, "left kidney": 1, "right kidney": 2})
+
+
+def one_less_declared(folder):
+    change_facts(folder, numTraining=7)
+
+
+def channels_of_different_size(folder):
+    change_facts(folder, channel_names={"0": "T1", "1": "T2"})
+    for number in range(6):
+        write_volume(voxels(50 + number, SHAPE), folder / f"imagesTr/case_{number}_0001.nii.gz")
+    write_volume(voxels(52, (16, 20, 20)), folder / "imagesTr/case_2_0001.nii.gz")
+
+
+def cut_in_half(folder):
+    path = label_path(folder, 2)
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+EVERY = tuple(f"case_{n}" for n in range(6))
+FAULTS = {  # what was done: check, severity, cases, whether the fix is safe (None: there is none), what is said
+    moved_label: ("grids", "warning", ("case_2",), True, "up to 3.0 voxels away .* one of the headers is wrong"),
+    truly_moved_label: ("grids", "warning", ("case_2",), True, "the headers are right"),
+    rounded_header: ("grids", "note", ("case_2",), True, r"differ by rounding, at most 0\.04 voxels"),
+    label_header_lost: ("grids", "error", ("case_4",), True, "header of the label map says nothing"),
+    image_header_lost: ("grids", "error", ("case_4",), True, "header of the image says nothing"),
+    coarser_label: ("grids", "error", ("case_2",), False, "label map is 8x10x12 voxels of 2x2x2 mm"),
+    nan_in_image: ("nonfinite", "error", ("case_2",), False, r"1 voxels of the image are NaN .* at \(1, 2, 3\)"),
+    nan_in_label: ("label_nonfinite", "error", ("case_3",), False, "NaN or infinite voxels, 1 in 'case_3'"),
+    all_255: ("values", "error", EVERY, True, r"all 6 cases: the label map holds the value\(s\) 255"),
+    undeclared: ("values", "error", ("case_1",), False, r"value\(s\) 9, but dataset.json declares only 0, 1, 2"),
+    nearly_whole: ("broken", "error", ("case_1",), True, "are not whole numbers, up to 0.0001"),
+    interpolated: ("broken", "error", ("case_1",), False, "are not whole numbers, up to 0.5"),
+    image_as_label: ("intensities", "error", ("case_1",), False, "these are intensities. It is the image itself"),
+    empty_label: ("empty", "warning", ("case_5",), False, "holds no foreground at all"),
+    unused_label: ("unused", "warning", (), False, "'lesion' is declared but occurs in none of 6 cases"),
+    same_image_twice: ("duplicates", "warning", ("case_1", "case_3"), True, "the same image, voxel for voxel"),
+    blank_image: ("constant", "warning", ("case_0",), False, "channel 'MRI' is 7 everywhere"),
+    other_scale: ("scale", "warning", ("case_2",), False, "spread .* times as far as in the median case"),
+    ct_called_mr: ("modality", "warning", EVERY, False, "whole numbers down to -1000, .* Hounsfield"),
+    mr_called_ct: ("modality", "warning", EVERY, False, "no case has a negative intensity"),
+    other_orientation: ("orientation", "warning", ("case_2",), False, "in different directions: .* in 5, .* in 1"),
+    too_small: ("small", "warning", ("case_2",), None, "'case_2' has 16x5x4"),
+    gap: ("numbering", "note", (), True, "numbered with gaps: 2 is missing"),
+    left_and_right: ("sides", "warning", (), None, "'left kidney' and 'right kidney' differ only by the side"),
+    one_less_declared: ("count", "note", (), None, "says 7 training cases .* holds 6"),
+    channels_of_different_size: ("channels", "error", ("case_2",), False, "are channels of one case but differ"),
+    cut_in_half: ("unreadable", "error", ("case_2",), False, "may be damaged or cut short"),
+}
+
+
+@pytest.mark.parametrize(("fault", "expected"), FAULTS.items(), ids=lambda f: getattr(f, "__name__", ""))
+def test_a_fault_is_found_in_its_cases_and_its_fix_mends_it(folder, fault, expected):
+    fault(folder)
+    name, severity, cases, safe, message = expected
+    findings = check(opened(folder))
+    (finding,) = findings
+    assert (finding.check, finding.severity, finding.cases) == (name, severity, cases)
+    with pytest.raises(DatasetError, match=message):
+        raise DatasetError(finding.message)
+    if safe is None:
+        assert finding.fix is None
+        with pytest.raises(DatasetError, match="no fix is known"):
+            finding.apply()
+        return
+    assert finding.fix.safe == safe
+    mended = finding.apply()
+    assert check(mended)[name].of(severity).items == ()
+    assert len(findings.apply()) == len(findings.apply(name)) or not safe
+
+
+def test_sound_data_is_left_in_peace(folder):
+    assert not check(opened(folder))
+    assert not check(autoseg.sample_dataset())
+
+
+@pytest.mark.parametrize("name", ["Task04_Hippocampus", "SunnybrookLV3D", "ProstateMRsmall", "OvuleNuclei3D"])
+def test_real_data_has_nothing_above_a_note(shared_data, name):
+    findings = check(opened(shared_data / name))
+    assert not findings.errors
+    assert not findings.warnings
+
+
+def test_two_phases_of_one_patient_are_suspected_by_their_names(shared_data):
+    (finding,) = check(opened(shared_data / "SunnybrookLV3D"))
+    assert "12 patients had several cases" in finding.message
+    again = check(finding.apply(), groups=r"(.*)_ph")
+    assert not again["leakage"]
+
+
+def test_a_patient_on_both_sides_of_a_fold_is_found_when_groups_are_said(folder):
+    groups = {f"case_{n}": str(n // 2) for n in range(6)}
+    (finding,) = check(opened(folder), groups=groups)
+    assert (finding.check, finding.severity) == ("leakage", "error")
+    assert finding.fix.safe
+    assert not check(finding.apply(), groups=groups)
+
+
+def test_a_case_without_a_group_is_refused(folder):
+    with pytest.raises(DatasetError, match="5 of 6 cases have no group; of 'case_1' the pattern"):
+        check(opened(folder), groups="case_0")
+
+
+def test_few_cases_are_noted(tmp_path):
+    (finding,) = check(opened(make_dataset(tmp_path, cases=3, shape=SHAPE)))
+    assert (finding.check, finding.severity) == ("few", "note")
+    assert "which makes 3 folds" in finding.message
+
+
+def test_remapped_masks_are_written_back_with_their_own_values(folder, tmp_path):
+    all_255(folder)
+    mended = check(opened(folder)).apply()
+    label_map = mended["case_0"].label()
+    assert set(np.unique(label_map.array)) == {0, 1}
+    assert mended.labels.in_files == {1: 255}
+
+
+def test_a_colour_picture_as_label_map_is_named_and_read_by_its_colours(tmp_path):
+    for number in range(5):
+        image = (voxels(number, (24, 28)).clip(0, 255)).astype(np.uint8)
+        colours = np.zeros((24, 28, 3), np.uint8)
+        colours[ball((24, 28)) > 0] = (200, 30, 30)
+        for folder, name, array, vector in (
+            ("imagesTr", f"case_{number}_0000.png", image, False),
+            ("labelsTr", f"case_{number}.png", colours, True),
+        ):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            sitk.WriteImage(sitk.GetImageFromArray(array, isVector=vector), str(tmp_path / folder / name))
+    facts = {"channel_names": {"0": "grey"}, "labels": {"background": 0, "cell": 1}, "numTraining": 5}
+    (tmp_path / "dataset.json").write_text(json.dumps({**facts, "file_ending": ".png"}))
+    findings = check(opened(tmp_path))
+    (finding,) = findings["colours"]
+    assert finding.severity == "error"
+    assert "(200, 30, 30)" in finding.message
+    mended = finding.apply()
+    assert set(np.unique(mended["case_0"].label().array)) == {0, 1}
+    assert not check(mended).errors
+
+
+def test_checks_of_ones_own_are_run_too(folder):
+    def nothing_called_zero(survey):
+        names = tuple(e.name for e in survey.training if e.name.endswith("0"))
+        yield Finding(check="mine", severity="note", cases=names, message="ends with a zero")
+
+    (finding,) = check(opened(folder), also=[nothing_called_zero])
+    assert finding.cases == ("case_0",)
+
+
+def test_findings_are_data(folder):
+    nan_in_image(folder)
+    empty_label(folder)
+    findings = check(opened(folder))
+    assert [f.severity for f in findings] == ["error", "warning"]
+    assert len(findings.errors) == len(findings.warnings) == 1
+    assert findings.table()["check"].tolist() == ["nonfinite", "empty"]
+    assert findings["nonfinite"][0].pictures()[0].labels.sum() == 1
+    assert len(repr(findings).splitlines()) <= 5
+    with pytest.raises(DatasetError, match="no finding with a fix is called 'nonfinit'.*nonfinite"):
+        findings.apply("nonfinit")
+
+
+def test_every_finding_has_a_picture_where_its_case_can_be_read(folder):
+    moved_label(folder)
+    (finding,) = check(opened(folder))
+    assert [picture.title for picture in finding.pictures()] == ["voxel on voxel", "as the headers say"]
+
+
+def test_displacement_is_counted_in_voxels_of_the_image():
+    image = Grid.of((4, 4, 4), (2.0, 1.0, 1.0))
+    assert displacement(replace(image, origin=(0.0, 0.0, 4.0)), image) == 2.0
+    assert displacement(image, image) == 0.0
