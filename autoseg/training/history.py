@@ -35,6 +35,12 @@ class EpochRecord:
     holding: tuple[float, ...] = ()
 
     @property
+    def step_seconds(self) -> float:
+        """What a training step took, validation left out."""
+        steps = sum(s for name, s in self.timings.items() if name not in ("validation", "whole cases"))
+        return steps / max(self.iterations, 1)
+
+    @property
     def numbers(self) -> dict[str, float]:
         """What a logger takes: every number that is known, by name."""
         names = ("seconds", "training_loss", "validation_loss", "learning_rate", "mean_pseudo_dice", "mean_case_dice")

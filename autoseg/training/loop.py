@@ -274,7 +274,7 @@ class Training(Shown):
     def _time_is_up(self, seconds: float) -> bool:
         """Whether another step and its validation would not fit into the budget."""
         last = self.epochs[-1] if self.epochs else None
-        reserve = last.timings["validation"] + last.seconds / max(self.iterations, 1) if last else 0.0
+        reserve = last.timings["validation"] + last.step_seconds if last else 0.0
         return seconds + reserve + min(ENDING, 0.02 * self._budget) >= self._budget
 
     # the disk
