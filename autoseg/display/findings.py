@@ -21,7 +21,8 @@ NOTHING = "Every case can be read, image and label map fit together, and nothing
 @render.register
 def show_finding(finding: Finding) -> str:
     """One finding with its pictures."""
-    return card("Finding", finding.check, table(("", ""), [line(finding)]), pictures(finding))
+    shown = columns(finding)
+    return card("Finding", finding.check, table(("", ""), [line(finding)]), gallery(*shown) if shown else None)
 
 
 @render.register
@@ -31,12 +32,13 @@ def show_findings(findings: Findings) -> str:
         return card("Check-up", "nothing found", text(NOTHING), note=findings.dataset.name)
     tally = Counter(finding.severity for finding in findings)
     drawn = [finding for finding in findings if finding.severity != "note"][:DRAWN]
+    shown = [column for finding in drawn for column in columns(finding)]
     left = f"the first {ROWS} of {len(findings)}" if len(findings) > ROWS else findings.dataset.name
     return card(
         "Check-up",
         ", ".join(count(number, severity) for severity, number in tally.items()),
         table(("", ""), [line(finding) for finding in findings[:ROWS]]),
-        *(section(finding.check, pictures(finding), hint=finding.worst) for finding in drawn if finding.pictures()),
+        section("The worst cases", gallery(*shown)) if shown else None,
         how_to_mend(findings),
         note=left,
     )
@@ -79,10 +81,14 @@ def how_to_mend(findings: Findings) -> Html | None:
     return fold("How to mend it", table(("", ""), rows), hint=count(len(lines), "way"))
 
 
-def pictures(finding: Finding) -> Html | None:
+def columns(finding: Finding) -> list[list[tuple[Html, object]]]:
     """The worst case, one picture for each way to see it."""
-    seen = finding.pictures()
-    return gallery(*([(thumbnail(p.image, _overlay(p)), p.title)] for p in seen)) if seen else None
+    return [[(thumbnail(p.image, _overlay(p)), caption(finding, p.title))] for p in finding.pictures()]
+
+
+def caption(finding: Finding, title: str) -> str:
+    """Which check, which case, and what is seen."""
+    return " · ".join(dict.fromkeys(filter(None, (finding.check, finding.worst, title))))
 
 
 def _overlay(picture: Picture) -> Overlay:
