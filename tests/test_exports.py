@@ -93,7 +93,6 @@ runpy.run_path(%r, run_name="__main__")
 
 
 def test_onnx_runs_without_torch_and_autoseg(tmp_path, case):
-    pytest.importorskip("onnxscript")
     model = random_model()
     export = export_onnx(model, tmp_path / "onnx", case=case)
     assert export.voxels > 0.999
@@ -107,6 +106,13 @@ def test_onnx_runs_without_torch_and_autoseg(tmp_path, case):
     assert found.grid == expected.grid
     assert len(np.unique(expected.array)) > 1
     assert (found.array == expected.array).mean() > 0.999
+
+
+def test_without_the_extra_the_message_names_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ModelError, match=r"export to ONNX needs onnxscript. Install it: pip install 'autoseg\[onnx\]'"):
+        export_onnx(random_model(), tmp_path / "onnx")
+    assert not (tmp_path / "onnx").exists()
 
 
 def test_torchscript_runs_without_autoseg(tmp_path):

@@ -101,6 +101,12 @@ def test_a_truncated_file_and_a_missing_one_say_so(tmp_path, file):
         TrainedModel.load(tmp_path / "nothing.autoseg")
 
 
+def test_a_model_of_nnunet_is_recognised(tmp_path):
+    folder = autoseg.export_nnunet_model(random_model(), tmp_path)
+    with pytest.raises(ModelError, match=r"It looks like nnU-Net's: autoseg.open_nnunet_model"):
+        TrainedModel.load(folder)
+
+
 def test_numbers_of_a_normalization_are_kept(tmp_path):
     scheme = CTNormalization(low=-100.5, high=300.25, mean=40.1, std=0.1)
     model = random_model(replace(configuration(), normalization=(scheme,)))

@@ -32,7 +32,14 @@ from autoseg.training.model_card import ModelCard as ModelCard
 
 FILES = ("model.json", "weights.safetensors")
 SUFFIX = ".autoseg"  # of a model in one file: a zip of the two above and a README
-BROKEN = (AutosegError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)  # what wrong content leads to
+BROKEN = (
+    AutosegError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+)  # of wrong content
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -117,7 +124,8 @@ class TrainedModel(Shown):
 def _read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     missing = [name for name in FILES if not (folder / name).exists()]
     if missing:
-        raise ModelError(f"{folder} holds no finished model: {' and '.join(missing)} missing.")
+        hint = " It looks like nnU-Net's: autoseg.open_nnunet_model." if (folder / "plans.json").exists() else ""
+        raise ModelError(f"{folder} holds no finished model: {' and '.join(missing)} missing.{hint}")
     return json.loads((folder / FILES[0]).read_text()), read_tensors(folder / FILES[1])[0]
 
 
