@@ -207,8 +207,10 @@ def test_time_left_is_told_once_an_epoch_gives_a_measure():
 
 
 def test_a_terminal_gets_a_line_an_epoch(capsys):
-    finish(Training(boxes(), blueprint=short()))
+    model = train(boxes(), blueprint=short(), show_progress=False).model
+    finish(Training(boxes(), blueprint=short(), start_from=model))
     lines = capsys.readouterr().err
+    assert "16 of 16 weights taken over" in lines
     assert "epoch 0: loss" in lines
     assert "epoch 1: loss" in lines
     assert "6/6" in lines

@@ -124,6 +124,8 @@ def progress_bar(
 
     training.listeners.append(move)
     try:
+        if lines and show_progress and training.transfer is not None:
+            bar.write(repr(training.transfer), file=sys.stderr)
         if training.epochs:
             bar.set_postfix_str(f"going on after {len(training.epochs)} epochs")
         yield show

@@ -35,6 +35,7 @@ from autoseg.training.transfer import Transfer
 from autoseg.training.validation import CaseValidator, predicted_values, validate_patches
 
 ENDING = 1.0  # seconds of a budget, or 2% of it, to save the model and draw the last curves
+VALIDATION_PAYS = 8  # times its own length of training between two validations
 EPOCHS_IN_A_BUDGET = 15  # with a budget of minutes no epoch is longer than this share, so that the curve has points
 
 
@@ -72,7 +73,7 @@ class Training(Shown):
         self.sampled = self._sampled_before = Sampled.nothing(self.configuration.labels.regions)
         self.example: Example | None = None
         self.stopped: str | None = None  # why training ended before its time
-        self.listeners: list[Callable[[], None]] = []  # called after every step
+        self.listeners: list[Callable[[], None]] = []  # called after every step and epoch
         self.shown_in: tuple[int, int] | None = None  # the cell whose live display shows this, after so many epochs
         self.whole_cases = CaseValidator(self.feed)
         self._saved_at = time.monotonic()
@@ -190,6 +191,8 @@ class Training(Shown):
             self.epochs.append(replace(record, case_dice=case_dice))
             self.losses, self._sampled_before = [], self.sampled
         self._good = self._checkpoint()
+        for listener in self.listeners:
+            listener()
         return self.epochs[-1]
 
     def _record(self, validation_loss: float, pseudo_dice: tuple[float, ...], watch: Stopwatch) -> EpochRecord:
@@ -269,7 +272,9 @@ class Training(Shown):
     def _epoch_is_over(self, seconds: float) -> bool:
         if self.blueprint.epochs is not None:
             return False
-        return seconds >= self._budget / EPOCHS_IN_A_BUDGET or self._time_is_up(self.seconds)
+        paying = VALIDATION_PAYS * self.epochs[-1].timings["validation"] if self.epochs else 0.0
+        enough = min(max(self._budget / EPOCHS_IN_A_BUDGET, paying), self._budget / 4)
+        return seconds >= enough or self._time_is_up(self.seconds)
 
     def _time_is_up(self, seconds: float) -> bool:
         """Whether another step and its validation would not fit into the budget."""
