@@ -75,6 +75,22 @@ def test_own_augmentation_and_schedule_are_used_and_asked_back(tmp_path):
     assert not images.any()
 
 
+def test_a_network_with_the_wrong_output_is_refused():
+    def coarse(spec):
+        return torch.nn.Conv3d(spec.in_channels, 7, 2, stride=2)
+
+    with pytest.raises(TrainingError, match=r"returned \(2, 7, 4, 4, 4\) .* must return logits of \(2, 2, 8, 8, 8\)"):
+        train(boxes(), blueprint=short(network=coarse), show_progress=False)
+
+
+def test_an_augmentation_that_forgets_to_cut_is_refused():
+    def nothing(batch, settings, patch, random):
+        return batch
+
+    with pytest.raises(TrainingError, match=r"images of \(2, 1, 10, 10, 10\) .* cut to the patch, \(8, 8, 8\)"):
+        train(boxes(), blueprint=short(augmentation=nothing), show_progress=False)
+
+
 def test_what_is_chosen_by_the_user_is_said_to_be():
     trace = short(learning_rate=0.5, schedule=lambda progress: 1.0).trace
     assert {d.name for d in trace if d.reason == "chosen by you"} >= {"learning_rate", "schedule"}

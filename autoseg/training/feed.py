@@ -148,6 +148,11 @@ class Feed:
         if not self.blueprint.mirroring:
             settings = settings.without_mirroring()
         augmented = self.blueprint.augmentation((images, labels), settings, patch, random)
+        if tuple(augmented[0].shape[2:]) != patch or tuple(augmented[1].shape[1:]) != patch:
+            raise TrainingError(
+                f"the augmentation returned images of {tuple(augmented[0].shape)} and label maps of "
+                f"{tuple(augmented[1].shape)}; both must be cut to the patch, {patch}, which it gets as an argument."
+            )
         return self._to_device(augmented, random, corruption=Corruption())
 
     def _to_device(

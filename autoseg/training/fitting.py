@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import traceback
 from collections.abc import Iterator
 
 import torch
@@ -69,6 +70,7 @@ def memory_explained(configuration: Configuration, blueprint: Blueprint, device:
         full = isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
         if not full:
             raise
+        traceback.clear_frames(error.__traceback__)  # they hold the tensors that filled the memory
         if device.type == "cuda":
             torch.cuda.empty_cache()
         raise _explained(configuration, blueprint, device) from error

@@ -49,7 +49,7 @@ class Learner:
     """Built from a configuration and a blueprint; `step` learns from one batch, `evaluate` judges one."""
 
     def __init__(self, configuration: Configuration, blueprint: Blueprint, compute: Compute) -> None:
-        self.blueprint, self.compute, self.dimensions = blueprint, compute, configuration.dimensions
+        self.blueprint, self.compute, self.outputs = blueprint, compute, configuration.labels.outputs
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(blueprint.seed)
             network = build_network(configuration, blueprint)
@@ -126,7 +126,17 @@ class Learner:
         with self.compute.autocast():
             outputs = call(images)
         outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
+        self._require_logits(outputs[0], images)
         return outputs[0], deep_supervision_loss(self.loss, outputs, labels)
+
+    def _require_logits(self, logits: Tensor, images: Tensor) -> None:
+        expected = (len(images), self.outputs, *images.shape[2:])
+        if tuple(logits.shape) != expected:
+            raise TrainingError(
+                f"the network returned {tuple(logits.shape)} for images of {tuple(images.shape)}; it must return "
+                f"logits of {expected}: one channel an output, on the same grid. A network of your own gets a "
+                "spec that says how many: spec.classes."
+            )
 
     @contextlib.contextmanager
     def at_full_resolution(self) -> Iterator[nn.Module]:
