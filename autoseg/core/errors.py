@@ -46,6 +46,10 @@ class StorageError(AutosegError):
     """A file cannot be written or read back."""
 
 
+class DisplayError(AutosegError):
+    """Something cannot be shown here."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The sentence that helps after a misspelt name.
 

@@ -7,9 +7,9 @@ from html import escape
 from typing import Any
 
 
-def ask_display(module: str, verb: str, *arguments: object) -> Any:
+def ask_display(module: str, verb: str, *arguments: object, **options: object) -> Any:
     """Call a function of ``autoseg.display`` by name, for objects that offer a widget or a picture of themselves."""
-    return getattr(importlib.import_module(f"autoseg.display.{module}"), verb)(*arguments)
+    return getattr(importlib.import_module(f"autoseg.display.{module}"), verb)(*arguments, **options)
 
 
 class Shown:

@@ -284,7 +284,7 @@ def views(image: Image, overlay: Overlay, *, width: float = WIDTH, height: float
     shown = [(view, name, layer, overlay) for view in cuts for name, layer in channels]
     if len(shown) == 1 and overlay.guide is not None:  # labels hide much of a single picture: show it without them too
         shown.insert(0, (*shown[0][:3], Overlay()))
-    columns, scale = _arrange([view.extent(grid) for view, *_ in shown], (width, height))
+    columns, scale = arrange([view.extent(grid) for view, *_ in shown], (width, height))
     most = BYTES // len(shown)
     panels = [
         (
@@ -296,7 +296,7 @@ def views(image: Image, overlay: Overlay, *, width: float = WIDTH, height: float
     return gallery(*([panels[i] for i in column] for column in columns))
 
 
-def _arrange(extents: Sequence[tuple[float, float]], room: tuple[float, float]) -> tuple[list[list[int]], float]:
+def arrange(extents: Sequence[tuple[float, float]], room: tuple[float, float]) -> tuple[list[list[int]], float]:
     """Which pictures stand in which column, and pixels a mm: in a row, or the first beside a stack of the others."""
     width, height = room
     first_row = extents[: max(1, min(len(extents), 4))]

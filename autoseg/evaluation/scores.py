@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from autoseg.core.errors import EvaluationError
 from autoseg.core.serialization import write_text
-from autoseg.core.shown import Shown
+from autoseg.core.shown import Shown, ask_display
 from autoseg.core.types import PathLike
 from autoseg.data.dataset import Dataset
 from autoseg.data.images import LabelMap
@@ -103,6 +103,10 @@ class Evaluation(Shown):
             for s in self.scores
         ]
         return pd.DataFrame(rows)
+
+    def explore(self) -> Any:
+        """A widget: a dot and a row for each case; a click on one shows the case."""
+        return ask_display("explorers", "explore_evaluation", self)
 
     def to_csv(self, path: PathLike) -> Path:
         """Write the table in one step."""

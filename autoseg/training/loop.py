@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from autoseg.core.errors import StorageError, TrainingError
-from autoseg.core.shown import Shown
+from autoseg.core.shown import Shown, ask_display
 from autoseg.core.types import LabelArray, PathLike
 from autoseg.preprocessing.store import PreprocessedDataset
 from autoseg.training.blueprint import Blueprint
@@ -150,6 +151,10 @@ class Training(Shown):
 
     def _ipython_display_(self) -> None:
         show_once(self)
+
+    def watch(self) -> Any:
+        """A widget that follows the training while it runs, in this cell or another, and looks back at its epochs."""
+        return ask_display("training_watch", "watch_training", self)
 
     # the loop
 

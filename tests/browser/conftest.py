@@ -22,7 +22,7 @@ WEBGL = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshad
 PLUGINS = {  # settings that a user could click together; nothing is fetched from the network
     "apputils-extension/themes": {"theme": "JupyterLab Light"},
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
-    "notebook-extension/tracker": {"windowingMode": "none", "maxNumberOutputs": 0},
+    "notebook-extension/tracker": {"windowingMode": "none", "maxNumberOutputs": 50},
 }
 HARMLESS = ("favicon", "ResizeObserver loop", "GPU stall due to ReadPixels")
 
@@ -44,8 +44,7 @@ class Page:
         """Run every cell and wait until the last is done."""
         self.page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
         self.page.wait_for_selector(".jp-NotebookPanel [data-status='idle']", timeout=60_000)
-        self.page.click("text=Run >> nth=0")
-        self.page.click("li[data-command='runmenu:run-all']")
+        self._start(self.page.locator(".jp-CodeCell .jp-InputPrompt"))
         until = time.monotonic() + timeout
         while self.page.locator(f".jp-InputPrompt:has-text('[{cells}]:')").count() == 0:
             assert time.monotonic() < until, f"not done after {timeout:.0f} s: {self.prompts()}"
@@ -53,11 +52,22 @@ class Page:
             time.sleep(0.3)
         assert not self.failures(), self.failures()
 
+    def _start(self, prompts) -> None:
+        """A notebook that is still being connected ignores the command, so it is given until it is heard."""
+        for _ in range(30):
+            self.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
+            self.page.wait_for_timeout(1000)
+            if any(prompt != "[ ]:" for prompt in prompts.all_inner_texts()):
+                return
+        pytest.fail(f"the notebook does not run: {self.page.locator('.jp-Dialog').all_inner_texts()}")
+
     def prompts(self) -> list[str]:
         return self.page.locator(".jp-CodeCell .jp-InputPrompt").all_inner_texts()
 
     def failures(self) -> list[str]:
-        return self.page.locator("[data-mime-type='application/vnd.jupyter.stderr']:has-text('Error')").all_inner_texts()
+        return self.page.locator(
+            "[data-mime-type='application/vnd.jupyter.stderr']:has-text('Error')"
+        ).all_inner_texts()
 
     def cell(self, starts: str):
         """The cell whose code begins with these words."""
@@ -105,7 +115,7 @@ class Lab:
             "ServerApp.allow_root": True,
             "IdentityProvider.token": "",
             "ServerApp.password": "",
-            "LabApp.news_url": "None",
+            "LabApp.expose_app_in_browser": True,
         }
         environment = {**os.environ, "JUPYTERLAB_SETTINGS_DIR": str(self.settings), "OMP_NUM_THREADS": "1"}
         environment |= {"JUPYTERLAB_WORKSPACES_DIR": str(self.folder / "workspaces")}

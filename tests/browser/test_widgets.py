@@ -1,0 +1,152 @@
+"""Every object and every widget in a real JupyterLab: pictures change when sliders move, and nothing is broken."""
+
+from __future__ import annotations
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+START = """import autoseg
+dataset = autoseg.sample_dataset()
+fingerprint = autoseg.extract_fingerprint(dataset, show_progress=False)
+plan = autoseg.make_plan(fingerprint)
+prepared = autoseg.preprocess(dataset, plan["2d"], show_progress=False)
+short = autoseg.Blueprint.quick(minutes=1).changed(
+    epochs=3, minutes=None, iterations_per_epoch=4, validation_iterations=1, base_features=4)"""
+OBJECTS = [  # one cell each
+    "dataset",
+    "dataset.labels",
+    "dataset.training[0]",
+    "dataset.training[0].image()",
+    "dataset.training[0].label()",
+    "dataset.fold(0)",
+    "autoseg.check(dataset)",
+    "fingerprint",
+    "plan.budget",
+    "plan",
+    'plan["2d"]',
+    'plan.why("patch_size")',
+    "plan.margins()",
+    "plan.compare(plan.what_if(memory_gb=4))",
+    "prepared",
+    "prepared[prepared.cases[0]]",
+    "autoseg.microscope(dataset.training[0], plan['2d'])",
+    "short",
+    "training = autoseg.train(prepared, fold=0, blueprint=short)",
+    "training.model",
+    "training.history",
+    "predictions = autoseg.predict(training.model, dataset.fold(0).validation, show_progress=False)\npredictions",
+    "predictions[0]",
+    "evaluation = autoseg.evaluate(predictions, dataset)\nevaluation",
+    'predictions[0].show_3d(backend="picture")',
+]
+WIDGETS = [
+    "dataset.training[0].browse()",
+    "predictions[0].browse()",
+    "plan.explore()",
+    "training.watch()",
+    "evaluation.explore()",
+    'autoseg.compare_predictions({"new": predictions, "again": predictions})',
+    "predictions[0].show_3d()",
+]
+TRAINED = [START, "training = autoseg.train(prepared, fold=0, blueprint=short)",
+           "predictions = autoseg.predict(training.model, dataset.fold(0).validation, show_progress=False)\n"
+           "evaluation = autoseg.evaluate(predictions, dataset)"]  # fmt: skip
+
+
+@pytest.mark.parametrize("theme", ["Light", "Dark"])
+def test_every_object_shows_itself(open_notebook, theme):
+    page = open_notebook("objects", [START, *OBJECTS], theme=theme, width=1050)
+    page.run_all(1 + len(OBJECTS))
+    for position, code in enumerate(OBJECTS, start=1):
+        cell = page.page.locator(".jp-CodeCell").nth(position)
+        cards = cell.locator(".jp-OutputArea-output .autoseg .as-card")
+        assert cards.count(), f"{code} shows nothing"
+        assert "(no picture" not in cell.inner_text(), code
+        wider = cards.first.evaluate("card => card.scrollWidth - card.clientWidth")
+        assert wider <= 1, f"{code} overflows by {wider} px"
+        page.picture(f"{position:02}", cell.locator(".jp-Cell-outputWrapper"))
+    assert not page.alarming, page.alarming
+
+
+def sources(cell) -> list[str]:
+    """The pictures of a cell's widgets."""
+    return cell.locator("img.widget-image").evaluate_all("images => images.map(i => i.src)")
+
+
+def changed(page, cell, before: list[str]) -> list[str]:
+    """The pictures once at least one has changed, and all are loaded."""
+    for _ in range(100):
+        now = sources(cell)
+        if now and now != before:
+            return now
+        page.page.wait_for_timeout(100)
+    raise AssertionError("no picture changed within 10 s")
+
+
+def nudge(cell, position: int, key: str = "ArrowRight") -> None:
+    """Move one of a cell's sliders by a step or more."""
+    handle = cell.locator(".noUi-handle").nth(position)
+    handle.scroll_into_view_if_needed()
+    handle.focus()
+    for _ in range(3):
+        handle.press(key)
+
+
+@pytest.mark.parametrize("theme", ["Light", "Dark"])
+def test_every_widget_answers(open_notebook, theme):
+    page = open_notebook("widgets", [*TRAINED, *WIDGETS], theme=theme)
+    page.run_all(len(TRAINED) + len(WIDGETS), timeout=300)
+    page.page.wait_for_timeout(1500)
+    browse, predicted, plan, watch, explore, compare, volume = (page.cell(code) for code in WIDGETS)
+
+    for cell in (browse, predicted):
+        before = sources(cell)
+        assert len(before) == 3
+        nudge(cell, 0)  # the window's lower end
+        nudge(cell, 3, "ArrowLeft")  # the first slice slider: window has two handles, overlay one
+        assert sum(a != b for a, b in zip(before, changed(page, cell, before), strict=True)) >= 1
+    before = sources(predicted)
+    predicted.locator("button:has-text('agreement')").click()
+    changed(page, predicted, before)
+    predicted.locator("text=both agree").first.wait_for()
+
+    text = plan.locator(".widget-html").last.inner_text()
+    nudge(plan, 0)
+    page.page.wait_for_function("([cell, old]) => [...cell.querySelectorAll('.widget-html')].at(-1).innerText != old",
+                                arg=[plan.element_handle(), text])  # fmt: skip
+
+    before = sources(watch)
+    nudge(watch, 0, "ArrowLeft")
+    changed(page, watch, before)
+
+    before = sources(explore)
+    dots = explore.locator("button.autoseg-dot")
+    assert dots.count() > 1
+    dots.last.click()
+    before = changed(page, explore, before)
+    explore.locator("select option").first.click()
+    explore.locator("select").last.select_option(index=0)
+    changed(page, explore, before)
+
+    before = sources(compare)
+    assert len(before) == 2
+    nudge(compare, 0)
+    now = changed(page, compare, before)
+    page.page.wait_for_timeout(500)
+    now = sources(compare)
+    assert all(a != b for a, b in zip(before, now, strict=True)), "both move together"
+
+    canvas = volume.locator("canvas").first
+    canvas.wait_for(timeout=30_000)
+    page.page.wait_for_timeout(3000)
+    before = page.picture("volume", canvas)
+    nudge(volume, 0, "ArrowLeft")
+    nudge(volume, 1)
+    page.page.wait_for_timeout(1500)
+    assert page.picture("volume_moved", canvas) != before
+
+    for name, cell in zip(("browse", "agreement", "plan", "watch", "explore", "compare", "3d"),
+                          (browse, predicted, plan, watch, explore, compare, volume), strict=True):  # fmt: skip
+        page.picture(name, cell.locator(".jp-Cell-outputWrapper"))
+    assert not page.alarming, page.alarming
