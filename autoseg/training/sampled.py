@@ -89,10 +89,8 @@ def count_labels(labels: Tensor, cases: Iterable[str], meaning: Labels) -> Sampl
     >>> count_labels(batch, ["a", "b"], Labels({"background": 0, "box": 1})).patch_shares
     (0.5,)
     """
-    most = max(meaning.values) + 1  # whatever lies above, such as the ignore label, is counted apart
-    offset = torch.arange(len(labels), device=labels.device)[:, None] * (most + 1)
-    every = torch.bincount((labels.flatten(1).clamp_max(most) + offset).flatten(), minlength=len(labels) * (most + 1))
-    by_value = every.reshape(len(labels), most + 1).cpu()
+    most = max(meaning.values) + 1  # the ignore label lies above and is left out
+    by_value = torch.stack([torch.bincount(sample, minlength=most)[:most] for sample in labels.flatten(1)]).cpu()
     inside = torch.stack([by_value[:, list(region)].sum(1) for region in meaning.regions.values()])
     counts: dict[str, int] = {}
     for name in cases:
