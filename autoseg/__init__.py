@@ -21,11 +21,16 @@ if TYPE_CHECKING:
     from autoseg.data.checks import check as check
     from autoseg.data.dataset import Case as Case
     from autoseg.data.dataset import Dataset as Dataset
-    from autoseg.data.dataset import open_dataset as open_dataset
     from autoseg.data.fingerprint import Fingerprint as Fingerprint
     from autoseg.data.fingerprint import extract_fingerprint as extract_fingerprint
+    from autoseg.data.images import Image as Image
+    from autoseg.data.images import LabelMap as LabelMap
     from autoseg.data.labels import Labels as Labels
+    from autoseg.data.memory import dataset_from_arrays as dataset_from_arrays
+    from autoseg.data.opening import open_dataset as open_dataset
+    from autoseg.data.pairs import dataset_from_files as dataset_from_files
     from autoseg.data.samples import sample_dataset as sample_dataset
+    from autoseg.display.explorers import compare_predictions as compare_predictions
     from autoseg.display.report import write_report as write_report
     from autoseg.evaluation.scores import Evaluation as Evaluation
     from autoseg.evaluation.scores import evaluate as evaluate
@@ -65,9 +70,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 PUBLIC = {  # name: the module it lives in, in the order of the work
-    "open_dataset": "data.dataset",
+    "open_dataset": "data.opening",
+    "dataset_from_files": "data.pairs",
+    "dataset_from_arrays": "data.memory",
     "Dataset": "data.dataset",
     "Case": "data.dataset",
+    "Image": "data.images",
+    "LabelMap": "data.images",
     "Labels": "data.labels",
     "sample_dataset": "data.samples",
     "download_dataset": "interop.downloads",
@@ -100,6 +109,7 @@ PUBLIC = {  # name: the module it lives in, in the order of the work
     "Prediction": "prediction.inference",
     "evaluate": "evaluation.scores",
     "Evaluation": "evaluation.scores",
+    "compare_predictions": "display.explorers",
     "open_nnunet_model": "interop.nnunet_model",
     "NnunetModel": "interop.nnunet_model",
     "export_nnunet_dataset": "interop.nnunet_dataset",

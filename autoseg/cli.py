@@ -98,7 +98,8 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from autoseg.data.images import read_label_map, suffix_of
+    from autoseg.data.formats import suffix_of
+    from autoseg.data.images import read_label_map
 
     dataset = autoseg.open_dataset(options.data)
     cases = {case.name: case for case in dataset}
@@ -177,7 +178,7 @@ def _cases(options: argparse.Namespace, model: TrainedModel) -> Sequence[Case]:
 
 
 def _single(path: Path, model: TrainedModel) -> Case:
-    from autoseg.data.images import suffix_of
+    from autoseg.data.formats import suffix_of
 
     return autoseg.Case(
         name=path.name.removesuffix(suffix_of(path)),

@@ -116,7 +116,7 @@ def test_leaving_everything_out_is_refused():
 
 
 def test_test_cases_have_no_label_map():
-    with pytest.raises(DatasetError, match="'seahorse_027' has no label map"):
+    with pytest.raises(DatasetError, match="'seahorse_027': it has no label map"):
         autoseg.sample_dataset()["seahorse_027"].label()
 
 

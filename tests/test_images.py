@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from making import ball, oblique_grids, voxels, write_volume
 
 from autoseg.core.errors import ImageError, StorageError
+from autoseg.data.formats import suffix_of
 from autoseg.data.geometry import Grid
-from autoseg.data.images import Image, LabelMap, read_image, read_label_map, suffix_of, to_sitk, write_label_map
+from autoseg.data.images import Image, LabelMap, read_image, read_label_map, to_sitk, write_label_map
 from autoseg.data.labels import Labels
 
 LABELS = Labels({"background": 0, "organ": 1, "lesion": 2})

@@ -23,7 +23,8 @@ LAYERS = (  # each may import those before it; of rooms on one line, none may im
     ("cli",),
 )
 INSIDE_DATA = (
-    *("geometry", "labels", "label_values", "images", "corrections", "splits", "dataset"),
+    *("geometry", "formats", "exchange", "labels", "label_values", "images", "corrections", "splits", "dataset"),
+    *("pairs", "memory", "opening"),
     *("fixes", "checks", "samples", "fingerprint"),
 )
 WITHOUT_TORCH = ("core", "data", "planning", "evaluation.metrics", "interop.nnunet_plans", "interop.nnunet_dataset")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import autoseg
 from autoseg.core.errors import PreprocessingError
-from autoseg.data.dataset import open_dataset
+from autoseg.data.opening import open_dataset
 
 DATASET = autoseg.sample_dataset()
 PLAN = autoseg.make_plan(autoseg.extract_fingerprint(DATASET, show_progress=False))

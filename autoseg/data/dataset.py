@@ -1,8 +1,8 @@
-"""A dataset: named cases, what their channels and labels mean, and the ways to open one."""
+"""A dataset: named cases, and what their channels and labels mean."""
 
 from __future__ import annotations
 
-import re
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,22 +10,36 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from autoseg.core.errors import DatasetError, ImageError, StorageError, did_you_mean
-from autoseg.core.serialization import read_json
-from autoseg.core.shown import Shown
-from autoseg.core.types import PathLike
+from autoseg.core.errors import DatasetError, ImageError, did_you_mean
+from autoseg.core.shown import Shown, ask_display
 from autoseg.data.corrections import Corrections
+from autoseg.data.formats import WRITABLE, file_state, read_voxels, suffix_of
 from autoseg.data.geometry import Grid
-from autoseg.data.images import Image, LabelMap, label_map_from, read_image, read_voxels, suffix_of
-from autoseg.data.labels import Labels, labels_from_json
+from autoseg.data.images import Image, LabelMap, label_map_from, read_image
+from autoseg.data.labels import Labels
 from autoseg.data.splits import Split, make_splits
 
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """The voxels of a case that is in memory: its image, and its label map (channel, *space) as it was given."""
+
+    image: Image
+    label: np.ndarray | None = None
+    library: str = ""  # what the image was given as: numpy, SimpleITK, nibabel or torchio
+
+    @property
+    def content(self) -> list[Any]:
+        """What tells these voxels from others."""
+        arrays = [np.ascontiguousarray(a) for a in (self.image.array, self.label) if a is not None]
+        return [self.image.grid, *(hashlib.blake2b(a.data, digest_size=16).hexdigest() for a in arrays)]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case(Shown):
-    """One patient image with its label map, as files; they are read, and corrected in memory, on each call."""
+    """One patient image with its label map: files, which are read and corrected on each call, or voxels in memory."""
 
     name: str
     image_paths: tuple[Path, ...]
@@ -33,10 +47,21 @@ class Case(Shown):
     channels: tuple[str, ...]
     labels: Labels
     corrections: Corrections = Corrections()
+    held: Held | None = None
+
+    @property
+    def has_label(self) -> bool:
+        """Whether there is a label map."""
+        return self.label_path is not None or (self.held is not None and self.held.label is not None)
 
     def image(self) -> Image:
         """Read the image. Raises `DatasetError` naming the case where a file cannot be used."""
-        return self._named(lambda: self.corrections.of_image(read_image(self.image_paths, self.channels)))
+        return self._named(lambda: self.corrections.of_image(self._stored_image()))
+
+    def _stored_image(self) -> Image:
+        if self.held is None:
+            return read_image(self.image_paths, self.channels)
+        return Image(self.held.image.array, self.held.image.grid, self.channels)
 
     def label(self) -> LabelMap:
         """Read the label map. Raises `DatasetError` where there is none, or it cannot be used."""
@@ -52,11 +77,38 @@ class Case(Shown):
 
         Of the case's corrections only those of single voxels are made. Raises `DatasetError` as `label` does.
         """
-        if self.label_path is None:
-            raise DatasetError(f"case {self.name!r} has no label map; only training cases have one.")
-        path = self.label_path
-        stored, grid = self._named(lambda: read_voxels(path))
+        stored, grid = self._named(self._label_voxels)
         return self.corrections.of_stored(stored), grid
+
+    def _label_voxels(self) -> tuple[np.ndarray, Grid]:
+        if self.label_path is not None:
+            return read_voxels(self.label_path)
+        if self.held is None or self.held.label is None:
+            raise ImageError("it has no label map; only training cases have one.")
+        return self.held.label, self.held.image.grid
+
+    def browse(self) -> Any:
+        """A widget: slices on three axes, window, and the labels on top."""
+        return ask_display("viewers", "browse_case", self)
+
+    def show_3d(self, *, backend: str = "niivue") -> Any:
+        """The volume in 3D to turn, its labels on top: with ``"niivue"``, ``"itk"`` (itkwidgets) or a ``"picture"``.
+
+        Raises `DisplayError` where that viewer is not installed or the image has no volume.
+        """
+        return ask_display("volumes", "show_case_3d", self, backend=backend)
+
+    @property
+    def file_ending(self) -> str:
+        """That of its image; NIfTI for a DICOM series and for voxels in memory."""
+        ending = suffix_of(self.image_paths[0]) if self.image_paths else ""
+        return ending if ending in WRITABLE else ".nii.gz"
+
+    @property
+    def state(self) -> list[Any]:
+        """What the case is read from: changes with a file, a correction, or the voxels in memory."""
+        files = [file_state(path) for path in (*self.image_paths, self.label_path) if path is not None]
+        return [self.corrections, self.labels.file_values, *files, *([] if self.held is None else [self.held.content])]
 
     def _named(self, read: Callable[[], T]) -> T:
         try:
@@ -65,8 +117,8 @@ class Case(Shown):
             raise DatasetError(f"case {self.name!r}: {error}") from error
 
     def __repr__(self) -> str:
-        label = self.label_path.name if self.label_path else "no label map"
-        return f"Case({self.name!r}: {', '.join(p.name for p in self.image_paths)}; {label})"
+        label = self.label_path.name if self.label_path else "a label map" if self.has_label else "no label map"
+        return f"Case({self.name!r}: {', '.join(p.name for p in self.image_paths) or 'in memory'}; {label})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,165 +204,3 @@ class Dataset(Shown):
             f"Dataset({self.name!r}: {len(self.training)} training{test} cases)\n"
             f"  channels: {', '.join(self.channels)}\n  {self.labels!r}"
         )
-
-
-def open_dataset(folder: PathLike) -> Dataset:
-    """Open a folder in nnU-Net's raw layout or in that of the Medical Segmentation Decathlon.
-
-    Nothing is copied and no voxel is read. Raises `DatasetError` where ``dataset.json`` is missing or broken, an
-    image has no label map, or nothing is there.
-
-    >>> import autoseg
-    >>> autoseg.open_dataset(autoseg.sample_dataset().folder).channels
-    ('MRI',)
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise DatasetError(f"{folder} is not a folder. Give the folder that holds dataset.json and imagesTr.")
-    facts = _read_facts(folder)
-    channels = tuple(str(name) for name in _required(facts, folder, "channel_names", "modality").values())
-    if not channels:
-        raise DatasetError(
-            f'\'channel_names\' in {folder / "dataset.json"} is empty. Write {{"0": "MRI"}}, for example.'
-        )
-    labels = labels_from_json(_required(facts, folder, "labels"), _region_order(facts, folder))
-    find = _cases_listed if isinstance(facts.get("training"), list) else _cases_in_folders
-    training, test = find(folder, facts, channels, labels)
-    if not training:
-        ending = f" that end in {facts['file_ending']}" if "file_ending" in facts else ""
-        raise DatasetError(f"{folder} holds no training images{ending}. Put them in {folder / 'imagesTr'}.")
-    name = str(facts.get("name") or folder.name)
-    return Dataset(
-        name=name,
-        folder=folder,
-        channels=channels,
-        labels=labels,
-        training=training,
-        test=test,
-        splits=_read_splits(folder, {case.name for case in training}),
-    )
-
-
-def _read_facts(folder: Path) -> dict[str, Any]:
-    path = folder / "dataset.json"
-    if not path.exists():
-        content = sorted(p.name for p in folder.iterdir())[:5]
-        there = f"it holds {', '.join(content)}" if content else "it is empty"
-        raise DatasetError(
-            f"{folder} has no dataset.json ({there}). It must say at least "
-            '{"channel_names": {"0": "MRI"}, "labels": {"background": 0, "organ": 1}, "file_ending": ".nii.gz"}.'
-        )
-    try:
-        facts = read_json(path)
-    except StorageError as error:
-        raise DatasetError(f"dataset.json is broken: {error}") from error
-    if not isinstance(facts, dict):
-        raise DatasetError(f"{path} must hold an object {{...}}, it holds a {type(facts).__name__}.")
-    return facts
-
-
-def _required(facts: dict[str, Any], folder: Path, *keys: str) -> dict[str, Any]:
-    """The first of these keys that is there; each must be an object."""
-    for key in keys:
-        if isinstance(facts.get(key), dict):
-            return dict(facts[key])
-    raise DatasetError(f"{folder / 'dataset.json'} has no {keys[0]!r} object; it has {', '.join(map(repr, facts))}.")
-
-
-def _region_order(facts: dict[str, Any], folder: Path) -> list[int] | None:
-    order = facts.get("regions_class_order")
-    if order is not None and not (isinstance(order, list) and all(isinstance(value, int) for value in order)):
-        raise DatasetError(
-            f"'regions_class_order' in {folder / 'dataset.json'} must be a list of whole numbers, it is {order!r}."
-        )
-    return order
-
-
-def _cases_listed(
-    folder: Path, facts: dict[str, Any], channels: tuple[str, ...], labels: Labels
-) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
-    """The Decathlon's way: ``training`` lists ``{"image": ..., "label": ...}``, ``test`` lists paths."""
-    training = []
-    for entry in facts["training"]:
-        if not isinstance(entry, dict) or not {"image", "label"} <= set(entry):
-            raise DatasetError(f"dataset.json: an entry of 'training' is {entry!r}; it needs 'image' and 'label'.")
-        training.append(_case(folder / entry["image"], folder / entry["label"], channels, labels))
-    test = [_case(folder / str(path), None, channels, labels) for path in facts.get("test", [])]
-    return tuple(training), tuple(case for case in test if case.image_paths[0].exists())
-
-
-def _case(image: Path, label: Path | None, channels: tuple[str, ...], labels: Labels) -> Case:
-    name = image.name[: len(image.name) - len(suffix_of(image))]
-    for path in filter(None, (image, label)):
-        if not path.exists() and label is not None:
-            raise DatasetError(f"case {name!r}: {path} is listed in dataset.json but does not exist.")
-    return Case(name=name, image_paths=(image,), label_path=label, channels=channels, labels=labels)
-
-
-def _cases_in_folders(
-    folder: Path, facts: dict[str, Any], channels: tuple[str, ...], labels: Labels
-) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
-    """nnU-Net's way: ``imagesTr/{case}_{channel}{ending}`` and ``labelsTr/{case}{ending}``."""
-    ending = facts.get("file_ending")
-    if not isinstance(ending, str):
-        raise DatasetError(f"{folder / 'dataset.json'} has no 'file_ending', such as \".nii.gz\".")
-    if not (folder / "imagesTr").is_dir():
-        raise DatasetError(f"{folder} has no folder imagesTr, which holds the training images.")
-    return (
-        _scan(folder / "imagesTr", folder / "labelsTr", ending, (channels, labels)),
-        _scan(folder / "imagesTs", None, ending, (channels, labels)),
-    )
-
-
-def _scan(
-    images: Path, label_folder: Path | None, ending: str, meaning: tuple[tuple[str, ...], Labels]
-) -> tuple[Case, ...]:
-    """The cases of one image folder; channel files are numbered ``_0000``, ``_0001`` ..."""
-    channels, labels = meaning
-    found: dict[str, dict[int, Path]] = {}
-    for path in sorted(images.glob(f"*{ending}")) if images.is_dir() else []:
-        match = re.fullmatch(r"(.+)_(\d{4})", path.name[: -len(ending)])
-        if not match:
-            raise DatasetError(
-                f"{path.name} in {images} has no channel number. Name it <case>_0000{ending}, the second channel "
-                f"<case>_0001{ending}."
-            )
-        found.setdefault(match[1], {})[int(match[2])] = path
-    cases = []
-    for name, files in found.items():
-        if sorted(files) != list(range(len(files))):
-            raise DatasetError(f"case {name!r} has channel files {sorted(files)}; they must count up from 0.")
-        label = label_folder / f"{name}{ending}" if label_folder else None
-        if label and not label.exists():
-            raise DatasetError(f"case {name!r} has an image but no label map: {label} does not exist.")
-        paths = tuple(files[i] for i in sorted(files))
-        cases.append(Case(name=name, image_paths=paths, label_path=label, channels=channels, labels=labels))
-    return tuple(cases)
-
-
-def _read_splits(folder: Path, known: set[str]) -> tuple[Split, ...]:
-    """The folds of ``splits_final.json``, if there is one."""
-    path = folder / "splits_final.json"
-    if not path.exists():
-        return ()
-    splits = tuple(_split(path, entry) for entry in _listed(path))
-    unknown = sorted({name for s in splits for name in (*s.training, *s.validation)} - known)
-    if unknown:
-        raise DatasetError(f"{path} names the case {unknown[0]!r}, which the dataset does not have.")
-    return splits
-
-
-def _listed(path: Path) -> list[Any]:
-    try:
-        content = read_json(path)
-    except StorageError as error:
-        raise DatasetError(f"the folds are broken: {error}. Without this file nnU-Net's folds are used.") from error
-    if not isinstance(content, list):
-        raise DatasetError(f"{path} must hold a list of folds, it holds a {type(content).__name__}.")
-    return content
-
-
-def _split(path: Path, entry: Any) -> Split:
-    if not isinstance(entry, dict) or not all(isinstance(entry.get(key), list) for key in ("train", "val")):
-        raise DatasetError(f'{path}: a fold must be {{"train": [...], "val": [...]}}, one is {str(entry)[:80]}.')
-    return Split(tuple(map(str, entry["train"])), tuple(map(str, entry["val"])))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
@@ -17,7 +17,7 @@ from autoseg.core.types import ImageArray, Mask, PathLike, Shape, Spacing
 from autoseg.data.checks import load_pair
 from autoseg.data.dataset import Case, Dataset
 from autoseg.data.geometry import Box
-from autoseg.data.images import Image, LabelMap, file_state, suffix_of
+from autoseg.data.images import Image, LabelMap
 from autoseg.data.labels import Labels
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def extract_fingerprint(dataset: Dataset, *, folder: PathLike | None = None, sho
     from tqdm.auto import tqdm
 
     path = None if folder is None else Path(folder) / "fingerprint.json"
-    key = digest([FORMAT, dataset.name, dataset.channels, dataset.labels, [_files(case) for case in dataset]])
+    key = digest([FORMAT, dataset.name, dataset.channels, dataset.labels, [case.state for case in dataset]])
     kept = None if path is None else _kept(path, key)
     if kept is not None:
         return kept
@@ -190,17 +190,12 @@ def extract_fingerprint(dataset: Dataset, *, folder: PathLike | None = None, sho
         labels=dataset.labels,
         cases=tuple(cases),
         intensities=tuple(_pool([f[c] for f in foregrounds if f]) for c in range(len(dataset.channels))),
-        file_ending=suffix_of(dataset.training[0].image_paths[0]),
+        file_ending=dataset.training[0].file_ending,
         key=key,
     )
     if path is not None:
         fingerprint.save(path)
     return fingerprint
-
-
-def _files(case: Case) -> list[Any]:
-    paths = [path for path in (*case.image_paths, case.label_path) if path is not None]
-    return [case.corrections, case.labels.file_values, *(file_state(path) for path in paths)]
 
 
 def _kept(path: Path, key: str) -> Fingerprint | None:

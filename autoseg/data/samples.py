@@ -6,7 +6,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from autoseg.core.errors import DatasetError, did_you_mean
-from autoseg.data.dataset import Dataset, open_dataset
+from autoseg.data.dataset import Dataset
+from autoseg.data.opening import open_dataset
 
 EMBEDDED = {"seahorse": "Task90_Seahorse"}
 

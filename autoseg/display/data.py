@@ -97,7 +97,7 @@ def case_pictures(cases: Sequence[Case], *, most: int = THUMBNAILS) -> Html:
         shown.append([(_case_thumbnail(case), case.name)])
     if not shown:
         return text(f"One case is {size(bytes_of(cases[0]))} on disk, so none is read here; dataset[name] shows one.")
-    return join(gallery(*shown), legend(cases[0].labels) if cases[0].label_path else None)
+    return join(gallery(*shown), legend(cases[0].labels) if cases[0].has_label else None)
 
 
 def bytes_of(case: Case) -> int:
@@ -107,7 +107,7 @@ def bytes_of(case: Case) -> int:
 def _case_thumbnail(case: Case) -> Html:
     """A picture of a case, or the reason why there is none: one bad file must not hide the others."""
     try:
-        return thumbnail(case.image(), overlay_of(case.label() if case.label_path else None))
+        return thumbnail(case.image(), overlay_of(case.label() if case.has_label else None))
     except DatasetError as error:
         return tag("span", "cannot be shown: ", str(error), class_="as-missing")
 
@@ -131,7 +131,7 @@ def show_fold(fold_: Fold) -> str:
 def show_case(case: Case) -> str:
     """The case in three planes with its labels, how large they are, and where the files lie."""
     image = case.image()
-    label_map = case.label() if case.label_path else None
+    label_map = case.label() if case.has_label else None
     if label_map is not None and label_map.grid.shape != image.grid.shape:
         raise DatasetError(f"label map and image differ: {label_map.grid.difference(image.grid)}")
     files_ = [("image", path) for path in case.image_paths] + ([("label map", case.label_path)] if label_map else [])
@@ -144,7 +144,7 @@ def show_case(case: Case) -> str:
         facts(grid_facts(image.grid) | _intensity_range(image)),
         fold(
             "Files",
-            text(str(case.image_paths[0].parent)),
+            text(str(case.image_paths[0].parent) if case.image_paths else "in memory"),
             table(("", "name", "size"), rows, numbers=(2,)),
             hint=count(len(rows), "file"),
         ),

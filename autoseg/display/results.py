@@ -51,7 +51,7 @@ def overlay_of(prediction: Prediction) -> Overlay:
 
 def reference_of(case: Case) -> LabelMap | None:
     """The case's label map, if it has one that can be read."""
-    if case.label_path is None:
+    if not case.has_label:
         return None
     try:
         return case.label()
@@ -88,7 +88,7 @@ def pictures(predictions: Sequence[Prediction], notes: dict[str, str] | None = N
         shown.append([(thumbnail(prediction.case.image(), overlay_of(prediction)), caption)])
     if not shown:
         return None
-    lined = any(p.case.label_path for p in predictions)
+    lined = any(p.case.has_label for p in predictions)
     told = "filled: predicted" + (" · line: reference" if lined else "")
     return join(gallery(*shown), legend(predictions[0].label_map.labels, told))
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from autoseg.core.errors import DatasetError, did_you_mean
 from autoseg.core.serialization import require_writable
 from autoseg.core.types import PathLike
-from autoseg.data.dataset import Dataset, open_dataset
+from autoseg.data.dataset import Dataset
+from autoseg.data.opening import open_dataset
 
 
 def download_dataset(task: str, folder: PathLike, *, show_progress: bool = True) -> Dataset:

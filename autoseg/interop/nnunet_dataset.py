@@ -12,7 +12,8 @@ from autoseg.core.errors import StorageError
 from autoseg.core.serialization import atomic_path, write_json
 from autoseg.core.types import PathLike
 from autoseg.data.dataset import Case, Dataset
-from autoseg.data.images import PHOTOGRAPHS, suffix_of, to_sitk
+from autoseg.data.exchange import to_sitk
+from autoseg.data.formats import PHOTOGRAPHS, suffix_of
 from autoseg.data.labels import Labels, labels_to_json
 from autoseg.interop.nnunet_names import JSON
 
@@ -87,7 +88,7 @@ def _is_plain(case: Case) -> bool:
     """Whether the files say themselves what autoseg makes of them, one channel each (or the colours of a picture)."""
     colours = len(case.image_paths) == 1 and suffix_of(case.image_paths[0]) in PHOTOGRAPHS
     untouched = case.corrections == type(case.corrections)() and not case.labels.file_values
-    return untouched and (colours or len(case.image_paths) == len(case.channels))
+    return untouched and case.held is None and (colours or len(case.image_paths) == len(case.channels))
 
 
 def _copy(case: Case, images: Path, ending: str) -> None:
@@ -103,7 +104,7 @@ def _write(case: Case, images: Path, ending: str) -> None:
     image = case.image()
     for i, channel in enumerate(image.array):
         _write_voxels(channel, image.grid, images / f"{case.name}_{i:04d}{ending}")
-    if case.label_path is not None:
+    if case.has_label:
         label_map = case.label()
         _write_voxels(label_map.array, label_map.grid, images.with_name("labelsTr") / f"{case.name}{ending}")
 

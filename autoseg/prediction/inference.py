@@ -6,20 +6,24 @@ import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import torch
 
 from autoseg.core.errors import ImageError, PredictionError
 from autoseg.core.serialization import digest, read_json, write_json
-from autoseg.core.shown import Shown
+from autoseg.core.shown import Shown, ask_display
 from autoseg.core.types import ImageArray, PathLike
 from autoseg.data.checks import load_image
 from autoseg.data.dataset import Case, Dataset
-from autoseg.data.images import SUFFIXES, LabelMap, read_label_map, suffix_of, write_label_map
+from autoseg.data.images import LabelMap, read_label_map, write_label_map
 from autoseg.data.labels import Labels
+from autoseg.data.memory import case_from
+from autoseg.data.pairs import images_in
+from autoseg.planning.configuration import Configuration
 from autoseg.prediction.sliding_window import Window, predict_logits
 from autoseg.preprocessing.cases import label_map_of, preprocess_case, restore_logits, restore_probabilities
 from autoseg.training.compute import Compute, choose_compute
@@ -43,6 +47,22 @@ class Prediction(Shown):
     def __repr__(self) -> str:
         counts = {self.label_map.labels.name_of(v): int((self.label_map.array == v).sum()) for v in self._values}
         return f"Prediction({self.case.name!r}: " + ", ".join(f"{n} {c} voxels" for n, c in counts.items()) + ")"
+
+    def browse(self) -> Any:
+        """A widget: slices on three axes, the prediction against the reference, and where they agree."""
+        return ask_display("viewers", "browse_prediction", self)
+
+    def show_3d(self, *, backend: str = "niivue") -> Any:
+        """Image, reference and prediction in 3D to turn: with ``"niivue"``, ``"itk"`` (itkwidgets) or a ``"picture"``.
+
+        Raises `DisplayError` where that viewer is not installed or the image has no volume.
+        """
+        return ask_display("volumes", "show_prediction_3d", self, backend=backend)
+
+    @property
+    def native(self) -> Any:
+        """The label map as what was given to `predict`: an array, or an image of SimpleITK, nibabel or TorchIO."""
+        return self.label_map.to(self.case.held.library if self.case.held else "")
 
     @property
     def _values(self) -> tuple[int, ...]:
@@ -81,8 +101,9 @@ class Predictions(Shown, Sequence[Prediction]):
 
 def predict(
     models: TrainedModel | Sequence[TrainedModel],
-    what: Case | Sequence[Case] | Dataset,
+    what: Any,
     *,
+    spacing: Sequence[float] | None = None,
     folder: PathLike | None = None,
     window: Window | None = None,
     probabilities: bool = False,
@@ -93,7 +114,10 @@ def predict(
 
     Args:
         models: models of one configuration; their logits are averaged.
-        what: a case, several, or a dataset, whose test cases are then predicted.
+        what: a case, or several; a dataset, whose test cases are then predicted; the path of a file, of a folder with
+            images or with a DICOM series, or a tuple of paths, one a channel; a numpy array, or an image of SimpleITK,
+            nibabel or TorchIO. ``prediction.native`` is of the type that was given, on the same grid.
+        spacing: of arrays, mm in the array's order.
         folder: label maps are written there as soon as they are made; the same call again computes only what is
             missing.
         window: tile size, overlap and mirroring; the plan's patch with half overlap and the axes the models were
@@ -106,8 +130,8 @@ def predict(
     from tqdm.auto import tqdm
 
     models = [models] if isinstance(models, TrainedModel) else list(models)
-    cases = _cases(what)
     window = window or default_window(models)
+    cases = _cases(what, models[0].configuration, spacing)
     compute = choose_compute(device, models[0].blueprint.precision)
     predictor = Predictor(models, window, compute, probabilities=probabilities)
     shelf = None if folder is None else Shelf(Path(folder), predictor.key, predictor.configuration.labels)
@@ -135,11 +159,24 @@ def default_window(models: Sequence[TrainedModel]) -> Window:
     return Window(patch_size=first.patch_size, mirror_axes=models[0].mirror_axes)
 
 
-def _cases(what: Case | Sequence[Case] | Dataset) -> Sequence[Case]:
-    cases = what.test if isinstance(what, Dataset) else [what] if isinstance(what, Case) else what
-    if not cases:
+def _cases(what: Any, configuration: Configuration, spacing: Sequence[float] | None) -> Sequence[Case]:
+    """The cases of whatever was given."""
+    make = partial(case_from, channels=configuration.channels, labels=configuration.labels, spacing=spacing)
+    if isinstance(what, Dataset):
+        cases: Sequence[Any] = what.test
+    elif isinstance(what, str | Path) and Path(what).is_dir():
+        cases = images_in(Path(what), len(configuration.channels))
+    elif isinstance(what, list | tuple):
+        cases = what
+    else:
+        cases = [what]
+    if not len(cases):
         raise PredictionError("there are no cases to predict. Pass some, for example dataset.fold(0).validation.")
-    return cases
+    return [make(case, name=None if _has_a_name(case) else f"image_{i}") for i, case in enumerate(cases)]
+
+
+def _has_a_name(what: Any) -> bool:
+    return isinstance(what, Case | str | Path | tuple)
 
 
 class Predictor:
@@ -197,8 +234,7 @@ class Shelf:
 
     def path_of(self, case: Case) -> Path:
         """The file of a case: its own name and format."""
-        suffix = suffix_of(case.image_paths[0])
-        return self.folder / f"{case.name}{suffix if suffix in SUFFIXES else '.nii.gz'}"
+        return self.folder / f"{case.name}{case.file_ending}"
 
     def find(self, case: Case) -> Prediction | None:
         """The finished prediction of a case, if these models made it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import CodeType
 from typing import Any
 
@@ -10,7 +9,6 @@ from autoseg.core.errors import StorageError
 from autoseg.core.serialization import component_name, digest, to_jsonable
 from autoseg.core.types import Spacing
 from autoseg.data.dataset import Case
-from autoseg.data.images import file_state
 from autoseg.data.normalization import CTNormalization, NoNormalization, RescaleTo01, RGBTo01, ZScore
 from autoseg.planning.configuration import Configuration
 
@@ -23,12 +21,10 @@ def inputs_key(case: Case, configuration: Configuration) -> str:
 
     Files are recognised by path, size and time, so that nothing has to be read to know that nothing changed.
     """
-    paths = [*case.image_paths, *([case.label_path] if case.label_path else [])]
     names = ("channels", "labels", "axis_order", "mask_background", "resampling")
     settings = {name: getattr(configuration, name) for name in names}
     normalization = [n if isinstance(n, OURS) else _code(n) for n in configuration.normalization]
-    corrected = [case.corrections, case.labels.file_values]
-    return digest([FORMAT, settings, normalization, corrected, [file_state(Path(path)) for path in paths]])
+    return digest([FORMAT, settings, normalization, case.state])
 
 
 def content_key(inputs: str, spacing: Spacing) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from autoseg.core.serialization import read_json
 from autoseg.data.checks.finding import Finding, Fix
 from autoseg.data.checks.survey import Check, Survey, few, grouped
-from autoseg.data.dataset import open_dataset
+from autoseg.data.opening import open_dataset
 
 
 def unreadable(survey: Survey) -> Iterator[Finding]:

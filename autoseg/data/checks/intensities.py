@@ -13,7 +13,7 @@ from autoseg.data.checks.files import leave_out
 from autoseg.data.checks.finding import Finding, Fix, Picture
 from autoseg.data.checks.survey import Check, Survey, cases_of
 from autoseg.data.dataset import Case, Dataset
-from autoseg.data.images import PHOTOGRAPHS, STACKS, suffix_of
+from autoseg.data.formats import PHOTOGRAPHS, STACKS
 
 FAR = 8.0  # times wider or narrower than the median case
 ENOUGH = 4  # cases, to say what is usual
@@ -110,7 +110,7 @@ def _divide(dataset: Dataset, factor: float, names: tuple[str, ...]) -> Dataset:
 
 def _bits(survey: Survey, number: int) -> str:
     """Whether 8 and 16 bits were mixed."""
-    pixels = suffix_of(survey.dataset.training[0].image_paths[0]) if survey.dataset.training[0].image_paths else ""
+    pixels = survey.dataset.training[0].file_ending
     highest = {n: c.maximum for n, c in survey.channel(number).items() if c.whole}
     few_bits = [n for n, value in highest.items() if value <= 255]
     if pixels in (*PHOTOGRAPHS, *STACKS) and few_bits and len(few_bits) < len(highest) == len(survey.images):

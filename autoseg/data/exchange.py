@@ -1,0 +1,124 @@
+"""Images of other libraries: taken as voxels with their grid, and given back with the geometry intact."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from autoseg.core.errors import ImageError
+from autoseg.data.formats import voxels_of_sitk
+from autoseg.data.geometry import Grid
+
+TO_LPS = np.diag([-1.0, -1.0, 1.0])  # nibabel and TorchIO count x to the right and y to the front
+
+
+def voxels_from(what: Any, *, spacing: Sequence[float] | None = None) -> tuple[np.ndarray, Grid]:
+    """Voxels (channel, *space) and grid of a SimpleITK, nibabel or TorchIO image, or of an array.
+
+    Arrays are (y, x), (z, y, x) or (channel, z, y, x); whole numbers of 8 bits with a last axis of 3 or 4 are colours.
+    `spacing`, in mm and array order, is for arrays, which know none.
+
+    Raises `ImageError` for anything else.
+
+    >>> voxels_from(np.zeros((4, 5)), spacing=(0.5, 0.5))[1].extent
+    (2.0, 2.5)
+    """
+    library = library_of(what)
+    if library == "SimpleITK":
+        return voxels_of_sitk(what)
+    if library == "nibabel":
+        return _from_affine(np.asanyarray(what.dataobj), np.asarray(what.affine), channels_first=False)
+    if library == "torchio":
+        return _from_affine(np.asarray(what.data), np.asarray(what.affine), channels_first=True)
+    if not hasattr(what, "__array__"):
+        raise ImageError(
+            f"a {type(what).__name__} is no image. Give a path, a numpy array (with spacing=), or an image of "
+            "SimpleITK, nibabel or TorchIO."
+        )
+    return _from_array(np.asarray(what), spacing)
+
+
+def library_of(what: Any) -> str:
+    """Whose image this is: ``SimpleITK``, ``nibabel``, ``torchio``, or ``numpy`` for every array."""
+    library = type(what).__module__.partition(".")[0]
+    return library if library in ("SimpleITK", "nibabel", "torchio") else "numpy"
+
+
+def _from_array(array: np.ndarray, spacing: Sequence[float] | None) -> tuple[np.ndarray, Grid]:
+    if array.dtype.kind not in "buif" or array.ndim not in (2, 3, 4):
+        raise ImageError(
+            f"an array of shape {array.shape} and type {array.dtype} is no image. The axes are (y, x), (z, y, x) or "
+            "(channel, z, y, x), and the values numbers."
+        )
+    if array.dtype == np.uint8 and array.ndim > 2 and array.shape[-1] in (3, 4):
+        array = np.moveaxis(array, -1, 0)
+    elif array.ndim < 4:
+        array = array[None]
+    array = array.astype(np.uint8) if array.dtype.kind == "b" else array
+    dimensions = array.ndim - 1
+    if spacing is not None and len(spacing) != dimensions:
+        raise ImageError(
+            f"spacing has {len(spacing)} number(s), {tuple(spacing)}, but the image of shape {array.shape[1:]} has "
+            f"{dimensions} axes. Give one for each, in mm, in the array's order."
+        )
+    return array, Grid.of(array.shape[1:], spacing)
+
+
+def _from_affine(array: np.ndarray, affine: np.ndarray, *, channels_first: bool) -> tuple[np.ndarray, Grid]:
+    """Voxels that count x first, with an affine in the frame of NIfTI."""
+    if not channels_first:
+        array = np.moveaxis(array, 3, 0) if array.ndim == 4 else array[None]
+    array = np.ascontiguousarray(array.transpose(0, *range(array.ndim - 1, 0, -1)))
+    columns = TO_LPS @ affine[:3, :3]
+    spacing = np.linalg.norm(columns, axis=0)
+    direction = (columns / spacing)[:, ::-1]
+    grid = Grid(
+        array.shape[1:],
+        tuple(float(s) for s in spacing[::-1]),
+        tuple(float(o) for o in TO_LPS @ affine[:3, 3]),
+        tuple(tuple(float(v) for v in row) for row in direction),
+    )
+    return array, grid
+
+
+def affine_of(grid: Grid) -> np.ndarray:
+    """The 4x4 affine of NIfTI for voxels that count x first; a 2D grid as its one slice.
+
+    >>> affine_of(Grid.of((2, 3, 4), (3.0, 1.0, 2.0))).diagonal()
+    array([-2., -1.,  3.,  1.])
+    """
+    grid = grid.as_3d()
+    affine = np.eye(4)
+    affine[:3, :3] = (TO_LPS @ np.asarray(grid.direction) * np.asarray(grid.spacing))[:, ::-1]
+    affine[:3, 3] = TO_LPS @ np.asarray(grid.origin)
+    return affine
+
+
+def to_sitk(array: np.ndarray, grid: Grid) -> Any:
+    """A SimpleITK image of an array without channel axis, or with colours as its last, with its geometry."""
+    import SimpleITK as sitk
+
+    image = sitk.GetImageFromArray(array, isVector=array.ndim > grid.dimensions)
+    image.SetSpacing(grid.spacing[::-1])
+    image.SetOrigin(grid.origin)
+    image.SetDirection(np.asarray(grid.direction)[:, ::-1].ravel().tolist())
+    return image
+
+
+def to_nibabel(array: np.ndarray, grid: Grid) -> Any:
+    """A nibabel image of an array (*space), or (*space, channel)."""
+    import nibabel as nib
+
+    array = array.reshape(*grid.as_3d().shape, *array.shape[grid.dimensions :])
+    return nib.Nifti1Image(np.ascontiguousarray(array.transpose(2, 1, 0, *range(3, array.ndim))), affine_of(grid))
+
+
+def to_torchio(array: np.ndarray, grid: Grid, *, labels: bool) -> Any:
+    """A TorchIO image of an array (channel, *space)."""
+    import torchio
+
+    array = array.reshape(len(array), *grid.as_3d().shape).transpose(0, 3, 2, 1)
+    kind = torchio.LabelMap if labels else torchio.ScalarImage
+    return kind(tensor=np.ascontiguousarray(array), affine=affine_of(grid))

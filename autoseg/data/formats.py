@@ -1,0 +1,259 @@
+"""Voxels as a file has them, with their grid: one reader for each kind of format.
+
+NIfTI voxels come through nibabel and nearly everything else through SimpleITK, because SimpleITK's NIfTI reader turns
+NaN into zero and fills the missing half of a truncated ``.nii.gz`` with zeros, without a word.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autoseg.core.errors import ImageError
+from autoseg.core.types import PathLike
+from autoseg.data.geometry import Grid
+
+NIFTI = (".nii", ".nii.gz")
+ARRAYS = (".npy", ".npz")
+MILLIMETRES = {"mm": 1.0, "cm": 10.0, "µm": 1e-3, "um": 1e-3, "micron": 1e-3, "microns": 1e-3, "nm": 1e-6}
+PHOTOGRAPHS = (".png", ".bmp", ".jpg", ".jpeg")  # their headers' "resolution" is dots per inch, never a voxel size
+STACKS = (".tif", ".tiff")
+UNREADABLE = (RuntimeError, OSError, EOFError, ValueError, OverflowError, MemoryError, zlib.error)  # what readers raise
+SUFFIXES = (*NIFTI, ".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".dcm", *STACKS, *PHOTOGRAPHS, *ARRAYS)
+WRITABLE = tuple(s for s in SUFFIXES if s not in (".dcm", *ARRAYS, ".jpg", ".jpeg"))
+
+
+def suffix_of(path: PathLike) -> str:
+    """The suffix by which the format is known, in small letters; ``.nii.gz`` counts as one.
+
+    >>> suffix_of("case_0000.NII.gz")
+    '.nii.gz'
+    """
+    name = Path(path).name.lower()
+    return next((s for s in sorted(SUFFIXES, key=len, reverse=True) if name.endswith(s)), Path(name).suffix)
+
+
+def file_state(path: Path) -> list[Any]:
+    """Path, size and time of a file and of those that readers look for beside it: what changes when the image may."""
+    stem = path.name.removesuffix(suffix_of(path))
+    beside = [path.with_name(f"{name}.json") for name in {stem, stem.rpartition("_")[0]} if name]
+    beside += [path.with_suffix(suffix) for suffix in (".raw", ".zraw")]
+    found = [p for p in (path, *sorted(beside)) if p.exists()]
+    return [[str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns] for p in found]
+
+
+def read_voxels(path: PathLike) -> tuple[np.ndarray, Grid]:
+    """The voxels of a file, or of a folder with a DICOM series, as they are: (channel, *space), and their grid.
+
+    Raises `ImageError` where they cannot be read.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ImageError(f"{path} does not exist.")
+    if path.is_dir():
+        return _read_series(path)
+    suffix = suffix_of(path)
+    if suffix not in SUFFIXES:
+        raise ImageError(f"{path.name}: the format {suffix or 'without suffix'} is not known. {known_formats()}")
+    try:
+        return _reader(suffix)(path)
+    except UNREADABLE as error:
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        raise ImageError(
+            f"{path} cannot be read as {suffix}: {reason}. It may be damaged or cut short: "
+            f"it has {path.stat().st_size} bytes. Copy it again from its source."
+        ) from error
+
+
+def known_formats() -> str:
+    """A sentence for errors."""
+    return f"Readable: {', '.join(s[1:] for s in SUFFIXES)}, and folders with a DICOM series."
+
+
+def _reader(suffix: str) -> Callable[[Path], tuple[np.ndarray, Grid]]:
+    if suffix in NIFTI:
+        return _read_nifti
+    if suffix in ARRAYS:
+        return _read_array
+    return _read_picture if suffix in (*PHOTOGRAPHS, *STACKS) else _read_sitk
+
+
+def _read_nifti(path: Path) -> tuple[np.ndarray, Grid]:
+    import nibabel as nib
+    import SimpleITK as sitk
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
+
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("NiftiImageIO")  # else every format that ITK knows is tried first
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    try:
+        kind = type(nib.load(path))
+    except (ImageFileError, HeaderDataError) as error:
+        raise ValueError(str(error)) from error
+    values = np.ascontiguousarray(_nifti_values(path, kind).T)  # files count x fastest, arrays z first
+    if values.dtype.kind == "f":
+        values = values.astype(np.float32)
+    size, spacing, origin, direction = (
+        f() for f in (reader.GetSize, reader.GetSpacing, reader.GetOrigin, reader.GetDirection)
+    )
+    if len(size) == 4:
+        values = values.reshape(size[::-1])
+        direction = np.reshape(direction, (4, 4))[:3, :3].ravel()
+        return values, _grid(size[:3], spacing[:3], origin[:3], direction)
+    return values.reshape(1, *size[::-1]), _grid(size, spacing, origin, direction)
+
+
+def _nifti_values(path: Path, kind: Any) -> np.ndarray:
+    """The voxels as stored, scaled; of a zipped file the checksum at its end is read too."""
+    import nibabel as nib
+
+    with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
+        image = kind.from_file_map({"image": nib.FileHolder(path.name, file)})
+        values: np.ndarray = np.asanyarray(image.dataobj)
+        while file.read(1 << 20):
+            pass
+    return values
+
+
+def _read_sitk(path: Path) -> tuple[np.ndarray, Grid]:
+    import SimpleITK as sitk
+
+    return voxels_of_sitk(sitk.ReadImage(str(path)))
+
+
+def voxels_of_sitk(image: Any) -> tuple[np.ndarray, Grid]:
+    """Voxels (channel, *space) and grid of a SimpleITK image."""
+    import SimpleITK as sitk
+
+    values = sitk.GetArrayFromImage(image)
+    values = np.moveaxis(values, -1, 0) if image.GetNumberOfComponentsPerPixel() > 1 else values[None]
+    return values, _grid(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+
+
+def _read_picture(path: Path) -> tuple[np.ndarray, Grid]:
+    """Photographs, whose "resolution" is dots per inch, and TIFF stacks, whose spacing stands elsewhere."""
+    import SimpleITK as sitk
+
+    image = sitk.ReadImage(str(path))
+    values = sitk.GetArrayFromImage(image)
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        values = np.moveaxis(values, -1, 0)
+    elif not (image.GetDimension() == 3 and image.GetSize()[2] == 1):
+        values = values[None]
+    if values.ndim == 4 and values.shape[1] == 1:
+        values = values[:, 0]  # a single page
+    if suffix_of(path) in PHOTOGRAPHS:
+        return values, Grid.of(values.shape[1:])
+    dimensions = values.ndim - 1
+    return values, Grid.of(values.shape[1:], _spacing_beside(path, dimensions) or _spacing_in_tags(path, dimensions))
+
+
+def _read_series(folder: Path) -> tuple[np.ndarray, Grid]:
+    """The only DICOM series of a folder."""
+    import SimpleITK as sitk
+
+    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
+    if len(series) != 1:
+        found = f"{len(series)} DICOM series" if series else "no DICOM series"
+        raise ImageError(
+            f"the folder {folder} holds {found}; an image is one series. Give a folder with that one alone."
+        )
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0]))
+    try:
+        return voxels_of_sitk(reader.Execute())
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ImageError(f"the DICOM series in {folder} cannot be read: {reason}. Are all its slices there?") from error
+
+
+def _read_array(path: Path) -> tuple[np.ndarray, Grid]:
+    """NumPy: (y, x), (z, y, x) or (channel, z, y, x); ``.npz`` with an optional ``spacing`` in mm."""
+    with path.open("rb") as file:
+        stored = np.load(file, allow_pickle=False)
+        content = {name: stored[name] for name in stored.files} if path.suffix.lower() == ".npz" else {"array": stored}
+    spacing = content.pop("spacing", None)
+    if len(content) != 1:
+        raise ImageError(
+            f"{path.name} holds {len(content)} arrays ({', '.join(content)}); an image is one, beside 'spacing'."
+        )
+    (array,) = content.values()
+    if array.ndim not in (2, 3, 4) or array.dtype.kind not in "buif":
+        raise ImageError(
+            f"{path.name} holds an array of shape {array.shape} and type {array.dtype}; an image has the axes (y, x), "
+            "(z, y, x) or (channel, z, y, x), and numbers."
+        )
+    array = array.astype(np.uint8) if array.dtype.kind == "b" else array
+    values = array if array.ndim == 4 else array[None]
+    return values, Grid.of(values.shape[1:], None if spacing is None else spacing.ravel().tolist())
+
+
+def _spacing_beside(path: Path, dimensions: int) -> tuple[float, ...] | None:
+    """A TIFF's spacing from the JSON beside it: ``{"spacing": [z, y, x]}``, nnU-Net's convention."""
+    stem = path.name[: -len(suffix_of(path))]
+    for name in (stem, stem.rpartition("_")[0]):
+        sidecar = path.with_name(f"{name}.json")
+        if name and sidecar.exists():
+            return _spacing_in(sidecar, dimensions)
+    return None
+
+
+def _spacing_in_tags(path: Path, dimensions: int) -> tuple[float, ...] | None:
+    """A TIFF's spacing where ImageJ or OME wrote it, in mm; a plain resolution is dots per inch and says nothing."""
+    from PIL import Image as Pictures
+
+    with Pictures.open(path) as picture:
+        tags = getattr(picture, "tag_v2", {})
+        said, per_pixel = str(tags.get(270, "")), [1 / float(tags[k]) if tags.get(k) else 0.0 for k in (283, 282)]
+    if "PhysicalSizeX" in said:
+        found = [_physical_size(said, axis) for axis in "ZYX"]
+    elif said.startswith("ImageJ="):
+        facts = dict(line.partition("=")[::2] for line in said.splitlines())
+        unit = MILLIMETRES.get(facts.get("unit", "").replace("\\u00B5", "µ"), 0.0)
+        found = [float(facts.get("spacing") or 0) * unit, *(size * unit for size in per_pixel)]
+    else:
+        return None
+    spacing = tuple(found[-dimensions:])
+    return spacing if all(np.isfinite(s) and s > 0 for s in spacing) else None
+
+
+def _physical_size(said: str, axis: str) -> float:
+    """One of OME's voxel sizes in mm; 0 where it says nothing."""
+    size = re.search(rf'PhysicalSize{axis}="([^"]+)"', said)
+    unit = re.search(rf'PhysicalSize{axis}Unit="([^"]+)"', said)
+    return float(size[1]) * MILLIMETRES.get(unit[1] if unit else "µm", 0.0) if size else 0.0
+
+
+def _spacing_in(sidecar: Path, dimensions: int) -> tuple[float, ...]:
+    try:
+        content = json.loads(sidecar.read_text())
+        spacing = tuple(float(s) for s in content["spacing"][-dimensions:])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ImageError(
+            f'{sidecar} does not say {{"spacing": [z, y, x]}} in millimetres ({type(error).__name__}: {error}). '
+            "Correct it, or remove it if the voxels are 1 mm."
+        ) from error
+    if len(spacing) != dimensions:
+        raise ImageError(f"{sidecar} gives {len(spacing)} spacing(s) for an image with {dimensions} axes.")
+    return spacing
+
+
+def _grid(size: Sequence[int], spacing: Sequence[float], origin: Sequence[float], direction: Any) -> Grid:
+    """A grid from SimpleITK's values, which count x first."""
+    n = len(size)
+    columns = np.reshape(direction, (n, n))[:, ::-1]
+    return Grid(
+        tuple(int(s) for s in size[::-1]),
+        tuple(abs(float(s)) for s in spacing[::-1]),
+        tuple(float(o) for o in origin),
+        tuple(tuple(float(v) for v in row) for row in columns),
+    )
