@@ -22,7 +22,7 @@ from autoseg.display.widgets import WIDE, Interactive, paragraph, row, words
 from autoseg.display.words import share
 from autoseg.prediction.inference import Prediction
 
-ROOM = (650.0, 380.0)  # page pixels for the pictures
+ROOM = (620.0, 380.0)  # page pixels for the pictures
 AGREEMENT = {  # what a voxel is when truth and prediction are compared: told apart by the colour-blind
     1: ("both agree", "#009e73"),
     2: ("predicted only", "#d55e00"),

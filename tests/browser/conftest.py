@@ -37,29 +37,22 @@ class Page:
 
     def __init__(self, page, name: str) -> None:
         self.page, self.name, self.errors = page, name, []
+        page.set_default_timeout(15_000)
         page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
 
     def run_all(self, cells: int, *, timeout: float = 240.0) -> None:
         """Run every cell and wait until the last is done."""
         self.page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
-        self.page.wait_for_selector(".jp-NotebookPanel [data-status='idle']", timeout=60_000)
-        self._start(self.page.locator(".jp-CodeCell .jp-InputPrompt"))
+        self.page.wait_for_function("() => window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel")
+        self.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.ready")
+        self.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
         until = time.monotonic() + timeout
         while self.page.locator(f".jp-InputPrompt:has-text('[{cells}]:')").count() == 0:
             assert time.monotonic() < until, f"not done after {timeout:.0f} s: {self.prompts()}"
             assert not self.failures(), self.failures()
             time.sleep(0.3)
         assert not self.failures(), self.failures()
-
-    def _start(self, prompts) -> None:
-        """A notebook that is still being connected ignores the command, so it is given until it is heard."""
-        for _ in range(30):
-            self.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
-            self.page.wait_for_timeout(1000)
-            if any(prompt != "[ ]:" for prompt in prompts.all_inner_texts()):
-                return
-        pytest.fail(f"the notebook does not run: {self.page.locator('.jp-Dialog').all_inner_texts()}")
 
     def prompts(self) -> list[str]:
         return self.page.locator(".jp-CodeCell .jp-InputPrompt").all_inner_texts()
@@ -167,7 +160,7 @@ def open_notebook(lab, chromium):
     def open_(name: str, cells: list[str], *, theme: str = "Light", width: int = 1100) -> Page:
         lab.set("apputils-extension/themes", {"theme": f"JupyterLab {theme}"})
         lab.write(f"{name}.ipynb", cells)
-        context = chromium.new_context(viewport={"width": width, "height": 1000})
+        context = chromium.new_context(viewport={"width": width, "height": 1800})
         opened.append(context)
         page = Page(context.new_page(), f"{name}_{theme.lower()}")
         page.page.goto(f"http://127.0.0.1:{lab.port}/lab/tree/{name}.ipynb?reset", timeout=60_000)
