@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoseg.training.spatial import OUTSIDE
 from autoseg.training.patches import ANNOTATED, PatchLocation, PatchRequest, Volume, cut_patches, draw_patches
+from autoseg.training.spatial import OUTSIDE
 
 
 def numbered(shape):

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from autoseg.core.errors import DatasetError, PreprocessingError, StorageError
 from autoseg.data.dataset import Case, Dataset
-from autoseg.data.opening import open_dataset
 from autoseg.data.geometry import Box
 from autoseg.data.normalization import NoNormalization
+from autoseg.data.opening import open_dataset
 from autoseg.data.splits import Split
 from autoseg.preprocessing import files
 from autoseg.preprocessing.store import preprocess

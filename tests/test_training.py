@@ -12,8 +12,8 @@ import torch
 from small_trainings import boxes, configuration, same, short
 
 from autoseg.core.errors import DatasetError, ModelError, StorageError, TrainingError
-from autoseg.data.opening import open_dataset
 from autoseg.data.labels import Labels
+from autoseg.data.opening import open_dataset
 from autoseg.data.samples import sample_dataset
 from autoseg.prediction.sliding_window import Window, predict_logits
 from autoseg.preprocessing.store import preprocess

@@ -26,7 +26,7 @@ LABELS = (
     *("labels", "label", "masks", "mask", "labelstr", "segmentations", "segmentation", "segs", "seg", "gt"),
     *("groundtruth", "ground_truth", "annotations", "y"),
 )
-TEST = ("imagests", "images_test", "test_images", "test/images")
+TEST = ("imagesTs", "imagests", "images_test", "test_images", "test")
 PARTS = r"(image|img|scan|volume|label|labels|mask|masks|seg|segmentation|gt|manual\d*)"
 CHANNEL = re.compile(r"(.+)_(\d{4})")
 
@@ -115,8 +115,8 @@ def _stem(path: Path) -> str:
 def _pairs(images: Files, labels: Files) -> dict[str, tuple[tuple[Path, ...], Path]]:
     """The files of each case, by its name."""
     shown, drawn = _listed(images), [paths[0] for paths in _listed(labels)]
-    for what, files, given in (("image", shown, images), ("label map", drawn, labels)):
-        if not files:
+    for what, found, given in (("image", shown, images), ("label map", drawn, labels)):
+        if not found:
             where = f"matches {given!r}" if isinstance(given, str) else "was given"
             raise DatasetError(f"no {what} {where}. Readable: {', '.join(s[1:] for s in SUFFIXES)}.")
     if isinstance(images, str) or isinstance(labels, str):
@@ -243,14 +243,13 @@ def values_of(stored: np.ndarray, name: str) -> Mapping[FileValue, int]:
 def dataset_from_folders(folder: Path) -> Dataset | None:
     """A folder of images beside one of label maps; None where there are no two such."""
     inside = {p.name.lower(): p for p in sorted(folder.iterdir()) if p.is_dir()}
-    if "imagestr" in inside and "labelstr" in inside:
-        return None  # nnU-Net's layout, whose dataset.json is missing: it says what channels and labels mean
     images = next((inside[n] for n in IMAGES if n in inside), None)
     labels = next((inside[n] for n in LABELS if n in inside), None)
     if images is None or labels is None:
         train = inside.get("train") or inside.get("training")
         return dataset_from_folders(train) if train else None
-    test = next((folder / n for n in TEST if (folder / n).is_dir()), None) or inside.get("test")
+    test = next((inside[n] for n in TEST if n in inside), None)
+    test = test / "images" if test and (test / "images").is_dir() else test
     found = dataset_from_files(
         f"{glob.escape(str(images))}/**/*",
         f"{glob.escape(str(labels))}/**/*",

@@ -269,6 +269,21 @@ def numbering(survey: Survey) -> Iterator[Finding]:
         )
 
 
+def remap(survey: Survey) -> Iterator[Finding]:
+    """Values of the files that are read as others: good to know, since 255 in a viewer is 1 here."""
+    labels = survey.dataset.labels
+    moved = [(stored, value) for stored, value in labels.file_values if stored != value]
+    if moved:
+        words = [f"{stored} as {value} {labels.name_of(value)!r}" for stored, value in moved]
+        yield Finding(
+            check="remap",
+            severity="note",
+            cases=(),
+            message=f"label files are read with other numbers: {few(words, 4)}.",
+            advice="Predictions are written with the files' own values.",
+        )
+
+
 def sides(survey: Survey) -> Iterator[Finding]:
     """Left and right as labels of their own, which mirroring turns into each other."""
     names = {name.lower(): name for name in survey.dataset.labels.regions}
@@ -289,4 +304,4 @@ def sides(survey: Survey) -> Iterator[Finding]:
         )
 
 
-LABELS: tuple[Check, ...] = (nonfinite, intensities, broken, values, empty, unused, numbering, sides)
+LABELS: tuple[Check, ...] = (nonfinite, intensities, broken, values, empty, unused, numbering, remap, sides)

@@ -1,0 +1,142 @@
+"""Files that no dataset.json describes: which belong together, and what their values mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from autoseg.core.errors import DatasetError
+from autoseg.data.fingerprint import extract_fingerprint
+from autoseg.data.images import write_label_map
+from autoseg.data.opening import open_dataset
+from autoseg.data.pairs import dataset_from_files
+
+
+def write(path: Path, array: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(sitk.GetImageFromArray(array, isVector=array.ndim == 3 and array.shape[-1] == 3), str(path))
+    return path
+
+
+def grey(value: int = 9, shape: tuple[int, ...] = (6, 7)) -> np.ndarray:
+    return (np.arange(np.prod(shape)).reshape(shape) % 200 + value).astype(np.uint8)
+
+
+def mask(*values: int, shape: tuple[int, ...] = (6, 7)) -> np.ndarray:
+    array = np.zeros(shape, np.uint8)
+    for row, value in enumerate(values):
+        array[row] = value
+    return array
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "image", "label"),
+    [
+        ("images", "labels", "a.png", "a.png"),
+        ("Images", "masks", "a.jpg", "a_mask.png"),
+        ("imagesTr", "labelsTr", "a_0000.png", "a.png"),
+        ("train/img", "train/gt", "image_a.png", "gt_a.png"),
+    ],
+)
+def test_folders_of_usual_names_are_a_dataset(tmp_path: Path, images: str, labels: str, image: str, label: str) -> None:
+    for letter in "abc":
+        write(tmp_path / images / image.replace("a.", f"{letter}.").replace("a_", f"{letter}_", 1), grey())
+        write(tmp_path / labels / label.replace("a.", f"{letter}.").replace("a_m", f"{letter}_m", 1), mask(255))
+    dataset = open_dataset(tmp_path)
+    assert len(dataset) == 3
+    assert dataset.labels.file_values == ((255, 1),)
+    assert set(np.unique(dataset[0].label().array)) == {0, 1}
+
+
+def test_masks_of_255_are_written_back_as_255(tmp_path: Path) -> None:
+    write(tmp_path / "images/a.png", grey())
+    write(tmp_path / "labels/a.png", mask(255))
+    case = open_dataset(tmp_path)["a"]
+    write_label_map(case.label(), tmp_path / "out.png")
+    assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out.png"))), mask(255))
+
+
+def test_grey_stored_as_colours_is_one_channel_and_colours_are_three(tmp_path: Path) -> None:
+    write(tmp_path / "images/a.png", np.stack([grey()] * 3, axis=-1))
+    write(tmp_path / "labels/a.png", mask(1, 2))
+    assert open_dataset(tmp_path).channels == ("image",)
+    write(tmp_path / "images/a.png", np.stack([grey(1), grey(2), grey(3)], axis=-1))
+    dataset = open_dataset(tmp_path)
+    assert dataset.channels == ("red", "green", "blue")
+    assert dataset[0].image().array[:, 0, 0].tolist() == [1, 2, 3]
+
+
+def test_colours_of_a_label_map_are_labels(tmp_path: Path) -> None:
+    drawn = np.zeros((6, 7, 3), np.uint8)
+    drawn[1], drawn[2] = (255, 0, 0), (0, 255, 0)
+    write(tmp_path / "images/a.png", grey())
+    write(tmp_path / "labels/a.png", drawn)
+    case = open_dataset(tmp_path)[0]
+    assert case.labels.outputs == 3
+    write_label_map(case.label(), tmp_path / "out.png")
+    assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out.png"))), drawn)
+
+
+def test_lists_join_a_file_a_channel_and_patterns_join_numbered_files(tmp_path: Path) -> None:
+    files = [write(tmp_path / f"i/{c}_000{k}.nii.gz", grey(k, (4, 5, 6))) for c in "ab" for k in (0, 1)]
+    labels = [write(tmp_path / f"l/{c}.nii.gz", mask(1, shape=(4, 5, 6))) for c in "ab"]
+    listed = dataset_from_files([files[:2], files[2:]], labels, channels=["T1", "T2"])
+    globbed = dataset_from_files(f"{tmp_path}/i/*", f"{tmp_path}/l/*", channels=["T1", "T2"])
+    assert [c.image_paths for c in listed] == [c.image_paths for c in globbed]
+    assert listed[0].image().array.shape == (2, 4, 5, 6)
+
+
+def test_bids_derivatives_with_a_mask_are_a_dataset(tmp_path: Path) -> None:
+    for number in ("01", "02"):
+        for contrast in ("T1w", "FLAIR"):
+            write(tmp_path / f"sub-{number}/anat/sub-{number}_{contrast}.nii.gz", grey(3, (4, 5, 6)))
+        name = f"derivatives/lesions/sub-{number}/anat/sub-{number}_space-T1w_label-lesion_mask.nii.gz"
+        write(tmp_path / name, mask(1, shape=(4, 5, 6)))
+    dataset = open_dataset(tmp_path)
+    assert [c.name for c in dataset] == ["sub-01", "sub-02"]
+    assert sorted(dataset.channels) == ["FLAIR", "T1w"]
+    assert dataset[0].image().array.shape == (2, 4, 5, 6)
+
+
+def test_the_ct_sample_with_42_scattered_labels_opens_and_keeps_its_values(shared_data: Path) -> None:
+    samples = shared_data / "samples"
+    image, label = samples / "example_ct_sm.nii.gz", samples / "example_ct_sm_labels.nii.gz"
+    dataset = dataset_from_files([image], [label], channels=["CT"])
+    stored, _ = dataset[0].stored_label()
+    values = sorted(set(np.unique(stored).tolist()) - {0})
+    found = dataset[0].label()
+    assert dataset.labels.foreground == tuple(range(1, len(values) + 1))
+    assert np.array_equal(found.to("numpy"), stored[0])
+    assert len(extract_fingerprint(dataset, show_progress=False).cases) == 1
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        ({"a": grey(), "b": grey()}, {"a": mask(1)}, "case 'b' has an image but no label map"),
+        ({"a": grey()}, {"z": mask(1)}, "case 'a' has an image but no label map"),
+        ({"a": grey(), "image_a": grey()}, {"a_mask": mask(1)}, "do not say which belong together"),
+        ({}, {"a": mask(1)}, "no image matches"),
+        ({"a": grey()}, {}, "no label map matches"),
+        ({"a": grey()}, {"a": np.arange(600, dtype=np.uint16).reshape(20, 30)}, "600 different values, so it is no"),
+    ],
+)
+def test_files_that_do_not_pair_are_named(
+    tmp_path: Path, images: dict[str, np.ndarray], labels: dict[str, np.ndarray], message: str
+) -> None:
+    for folder, files in (("images", images), ("labels", labels)):
+        for name, array in files.items():
+            write(tmp_path / folder / f"{name}.png", array)
+    with pytest.raises(DatasetError, match=message):
+        dataset_from_files(f"{tmp_path}/images/*", f"{tmp_path}/labels/*")
+
+
+def test_lists_of_different_length_and_missing_files_are_named(tmp_path: Path) -> None:
+    image, label = write(tmp_path / "i.png", grey()), write(tmp_path / "l.png", mask(1))
+    with pytest.raises(DatasetError, match="2 images and 1 label maps: give one of each"):
+        dataset_from_files([image, image], [label])
+    with pytest.raises(DatasetError, match=r"nowhere\.png does not exist"):
+        dataset_from_files([tmp_path / "nowhere.png"], [label])
