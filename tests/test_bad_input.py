@@ -38,7 +38,8 @@ def test_an_empty_folder(tmp_path):
 
 def test_a_folder_without_dataset_json_says_what_it_holds(folder):
     (folder / "dataset.json").unlink()
-    with pytest.raises(DatasetError, match=r"has no dataset\.json \(it holds imagesTr, imagesTs, labelsTr\)"):
+    (folder / "labelsTr").rename(folder / "answers")
+    with pytest.raises(DatasetError, match=r"has no dataset\.json \(it holds answers, imagesTr, imagesTs\)"):
         autoseg.open_dataset(folder)
 
 

@@ -14,9 +14,9 @@ from autoseg.core.decisions import Attempt, Decision, Input, Threshold, Trace
 from autoseg.core.errors import DatasetError
 from autoseg.data.checks import Finding, Findings
 from autoseg.data.dataset import Case, Dataset, Fold
-from autoseg.data.opening import open_dataset
 from autoseg.data.fingerprint import extract_fingerprint
 from autoseg.data.labels import Labels
+from autoseg.data.opening import open_dataset
 from autoseg.display import render
 from autoseg.display.report import write_report
 from autoseg.evaluation.scores import evaluate
