@@ -112,6 +112,10 @@ class Feed:
         """A validation batch of the network's own size, on the device."""
         return self._to_device(self._draw(self.validation, self.configuration.patch_size, random))
 
+    def prepare_validation(self) -> None:
+        """Read what validation reads, if that was not done yet."""
+        _ = self.validation, self.example_place
+
     @cached_property
     def example_place(self) -> PatchLocation:
         """The validation patch that is shown again and again."""

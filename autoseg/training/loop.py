@@ -182,6 +182,8 @@ class Training(Shown):
             if self._epoch_is_over(self.seconds - base):
                 break
             self._save_when_due()
+        with watch("patches"):
+            self.feed.prepare_validation()  # read once, and no part of what a validation costs
         with watch("validation"):
             longest = (self.seconds - base) / 10 if self.blueprint.minutes else float("inf")
             validation_loss, pseudo_dice = validate_patches(self.learner, self.feed, longest)
@@ -277,7 +279,7 @@ class Training(Shown):
     def _epoch_is_over(self, seconds: float) -> bool:
         if self.blueprint.epochs is not None:
             return False
-        paying = VALIDATION_PAYS * self.epochs[-1].timings["validation"] if self.epochs else 0.0
+        paying = VALIDATION_PAYS * min((e.timings["validation"] for e in self.epochs), default=0.0)
         enough = min(max(self._budget / EPOCHS_IN_A_BUDGET, paying), self._budget / 4)
         return seconds >= enough or self._time_is_up(self.seconds)
 
