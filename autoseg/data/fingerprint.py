@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 SAMPLES = 10_000_000  # foreground voxels kept over all cases and a channel; beyond it a fixed random share of each
 BINS = 64
-FORMAT = 1  # raised whenever the same files give another fingerprint
+ANYWHERE = 8192  # voxels of the whole image, spread evenly, that stand for all of a case in its histogram
+FORMAT = 2  # raised whenever the same files give another fingerprint
+FAR = 6.0  # times the median distance from the median: beyond it a case is named
+FEW_CASES = 5
 PERCENTILES = (0.5, 50.0, 99.5)
 
 
@@ -41,6 +44,7 @@ class IntensityFacts:
     percentile_00_5: float
     percentile_99_5: float
     histogram: tuple[float, ...] = ()  # shares of the range from minimum to maximum, in equal bins
+    everywhere: tuple[float, ...] = ()  # the same bins of all voxels, whatever their label
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +58,17 @@ class CaseFacts:
     label_voxels: dict[int, int] = field(default_factory=dict, hash=False)
     intensity_mean: tuple[float, ...] = ()  # of the foreground, one a channel
     relative_size: float = 1.0  # voxels left after cropping to the nonzero region
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlier:
+    """One case that is far from the others in one fact."""
+
+    case: str
+    fact: str
+    value: float
+    median: float
+    times: float  # how far from the median, in units of the distance that half of the cases stay within
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +98,10 @@ class Fingerprint(Shown):
     def shapes(self) -> np.ndarray:
         """All shapes after cropping, shape (case, 3)."""
         return np.array([case.cropped_shape for case in self.cases])
+
+    def outliers(self) -> tuple[Outlier, ...]:
+        """Cases far from the others in some fact, the furthest first."""
+        return tuple(sorted(_outliers(self), key=lambda o: -o.times))
 
     @property
     def relative_size(self) -> float:
@@ -127,6 +146,34 @@ class Fingerprint(Shown):
         )
 
 
+def _outliers(fingerprint: Fingerprint) -> Iterator[Outlier]:
+    """For sizes, spacings, intensities and label volumes, on a logarithmic scale where all values are positive."""
+    for fact, found in _measured(fingerprint).items():
+        values = np.array(list(found.values()), float)
+        if len(values) < FEW_CASES:
+            continue
+        scale = np.log(values) if values.min() > 0 else values
+        away = np.abs(scale - np.median(scale))
+        usual = max(float(np.median(away)), (0.05 if values.min() > 0 else 0.05 * float(np.abs(scale).max())) or 1.0)
+        for name, value, far in zip(found, values.tolist(), away / usual, strict=True):
+            if far > FAR:
+                yield Outlier(case=name, fact=fact, value=value, median=float(np.median(values)), times=float(far))
+
+
+def _measured(fingerprint: Fingerprint) -> dict[str, dict[str, float]]:
+    """One number a case, for every fact that cases can differ in."""
+    cases = fingerprint.cases
+    measured = {f"shape along {axis}": {c.name: c.cropped_shape[i] for c in cases} for i, axis in enumerate("zyx")}
+    measured |= {f"spacing along {axis}": {c.name: c.spacing[i] for c in cases} for i, axis in enumerate("zyx")}
+    for i, channel in enumerate(fingerprint.channels):
+        known = {c.name: c.intensity_mean[i] for c in cases if len(c.intensity_mean) > i}
+        measured[f"mean intensity of {channel}"] = known
+    for value in fingerprint.labels.foreground:
+        found = {c.name: c.label_voxels[value] * float(np.prod(c.spacing)) for c in cases if c.label_voxels.get(value)}
+        measured[f"volume of {fingerprint.labels.name_of(value)}"] = found
+    return measured
+
+
 def nonzero_mask(array: ImageArray) -> Mask:
     """Voxels that are not zero in some channel, holes filled: nnU-Net's idea of where the patient is."""
     mask = np.asarray((array != 0).any(axis=0))
@@ -149,13 +196,14 @@ def bounding_box(mask: Mask) -> Box:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Foreground:
-    """One channel's foreground of one case: exact moments, and the values that percentiles are read from."""
+    """One channel's foreground of one case: exact moments, the values for percentiles, and some of all voxels."""
 
     values: np.ndarray
     mean: float
     square: float
     low: float
     high: float
+    anywhere: np.ndarray
 
 
 def extract_fingerprint(dataset: Dataset, *, folder: PathLike | None = None, show_progress: bool = True) -> Fingerprint:
@@ -231,13 +279,16 @@ def _foreground(image: Image, label_map: LabelMap, box: Box, room: int) -> list[
     if not inside.any():
         return []
     channels = image.array.reshape(-1, *image.grid.as_3d().shape)
-    return [_moments(channel[box.slices][inside], room) for channel in channels]
+    return [_moments(channel[box.slices], inside, room) for channel in channels]
 
 
-def _moments(values: np.ndarray, room: int) -> _Foreground:
+def _moments(channel: np.ndarray, inside: Mask, room: int) -> _Foreground:
+    values = channel[inside]
     exact = values.astype(np.float64)
     kept = values if len(values) <= room else np.random.RandomState(1234).choice(values, room, replace=False)
-    return _Foreground(kept, float(exact.mean()), float((exact**2).mean()), float(exact.min()), float(exact.max()))
+    low, high = float(exact.min()), float(exact.max())
+    anywhere = channel.ravel()[:: max(1, channel.size // ANYWHERE)].copy()
+    return _Foreground(kept, float(exact.mean()), float((exact**2).mean()), low, high, anywhere)
 
 
 def _pool(cases: Sequence[_Foreground]) -> IntensityFacts:
@@ -251,9 +302,7 @@ def _pool(cases: Sequence[_Foreground]) -> IntensityFacts:
     low, high = min(c.low for c in cases), max(c.high for c in cases)
     values = np.concatenate([c.values for c in cases])
     weights = np.concatenate([np.full(len(c.values), 1 / len(c.values)) for c in cases])
-    histogram, _ = np.histogram(
-        values.astype(np.float64), bins=BINS, range=(low, high if high > low else low + 1), weights=weights / len(cases)
-    )
+    span = (low, high if high > low else low + 1)
     p_low, median, p_high = _weighted_percentiles(values, weights)
     return IntensityFacts(
         mean=mean,
@@ -263,8 +312,16 @@ def _pool(cases: Sequence[_Foreground]) -> IntensityFacts:
         maximum=high,
         percentile_00_5=p_low,
         percentile_99_5=p_high,
-        histogram=tuple(histogram.tolist()),
+        histogram=_histogram([c.values for c in cases], span),
+        everywhere=_histogram([c.anywhere for c in cases], span),
     )
+
+
+def _histogram(cases: Sequence[np.ndarray], span: tuple[float, float]) -> tuple[float, ...]:
+    """Shares of equal bins, each case with the same weight; values beyond the span are in no bin."""
+    weights = np.concatenate([np.full(len(v), 1 / (len(v) * len(cases))) for v in cases])
+    values = np.concatenate(cases).astype(np.float64)
+    return tuple(np.histogram(values, bins=BINS, range=span, weights=weights)[0].tolist())
 
 
 def _weighted_percentiles(values: np.ndarray, weights: np.ndarray) -> list[float]:

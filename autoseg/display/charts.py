@@ -49,14 +49,23 @@ class Mark:
 
 
 def histogram(
-    shares: Sequence[float], span: tuple[float, float], marks: Sequence[Mark] = (), *, colour: str = ACCENT
+    shares: Sequence[float],
+    span: tuple[float, float],
+    marks: Sequence[Mark] = (),
+    *,
+    colour: str = ACCENT,
+    behind: Sequence[float] = (),
 ) -> Html:
-    """Shares of equal bins over `span`, with marked values."""
+    """Shares of equal bins over `span`, with marked values; `behind` are others, in grey, as high."""
     size = (400.0, 130.0)
 
     def paint(figure: Any) -> None:
         axes = inset(figure, size, (8, 20, 8, 18))
         edges = np.linspace(*span, len(shares) + 1)
+        if any(behind):
+            scaled = np.asarray(behind) * (max(shares) / max(behind))
+            axes.stairs(scaled, edges, fill=True, color=INK, alpha=0.22, linewidth=0)
+            axes.stairs(scaled, edges, color=INK, alpha=0.6, linewidth=0.8)
         axes.stairs(shares, edges, fill=True, color=colour, alpha=0.35, linewidth=0)
         axes.stairs(shares, edges, color=colour, linewidth=1.1)
         quiet(axes, grid=None)
@@ -144,7 +153,7 @@ def curves(
     """Curves over one axis, such as losses over epochs; a single point is drawn as a dot."""
 
     def paint(figure: Any) -> None:
-        axes = inset(figure, size, (38, 20, 8, 6))
+        axes = inset(figure, size, (44, 20, 8, 6))
         for line in lines:
             axes.plot(
                 x if line.x is None else line.x,

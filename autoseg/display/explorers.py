@@ -25,8 +25,8 @@ DOTS = 150  # of one label: each is a button; of more, the worst
 MEAN = "mean of all labels"
 WIDTH, HEIGHT = 620, 64  # page pixels of the plot
 PLOT = """<style>.autoseg-plot { position: relative; }
-.autoseg-dot { position: absolute; padding: 0; border-radius: 50%; opacity: 0.75; min-width: 0; }
-.autoseg-dot:hover, .autoseg-dot:focus { opacity: 1; outline: 2px solid currentColor; }</style>"""
+.autoseg-plot .autoseg-dot { position: absolute; padding: 0; border-radius: 50%; opacity: 0.75; min-width: 0; }
+.autoseg-plot .autoseg-dot:is(:hover, :focus) { opacity: 1; outline: 2px solid currentColor; }</style>"""
 
 
 class EvaluationExplorer(Interactive):
@@ -163,7 +163,7 @@ class PredictionsComparison(Interactive):
     def __init__(self, compared: Compared) -> None:
         self.compared = compared
         self.case = widgets.Dropdown(options=compared.cases, description="case", style=WIDE)
-        self.mode = widgets.ToggleButtons(options=[LABELS, AGREES], value=LABELS, style={"button_width": "90px"})
+        self.mode = widgets.ToggleButtons(options=[LABELS, AGREES], value=LABELS, style={"button_width": "110px"})
         self.key, self.scores, self.views = words(), words(), row()
         self.slices: list[Slices] = []
         self.case.observe(self._new_case, names="value")

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import numpy as np
 
+from autoseg.core.errors import PlanError
 from autoseg.data.fingerprint import CaseFacts, Fingerprint, IntensityFacts
 from autoseg.display import render
 from autoseg.display.charts import Mark, histogram, strip
 from autoseg.display.colours import colour_of, named
-from autoseg.display.html import Html, beside, card, facts, fold, join, section, table, text
+from autoseg.display.html import Html, beside, card, facts, fold, join, section, table, tag, text
 from autoseg.display.words import count, number, share, times
+from autoseg.planning.planner import make_plan
 
 AXES = ("z", "y", "x")
 ROWS = 200
 LOPSIDED = 0.5  # a histogram with so much in one bin shows nothing; the cases' means on a logarithmic line do
+READERS = 4
+OUTLIERS = 8
+READ = {  # what planning calls the facts that stand under one heading here
+    "size": ("median_shape", "fingerprint", "dataset_shape", "cases", "relative_size"),
+    "spacing": ("median_spacing", "fine_spacing"),
+    "intensities": ("channel", "intensities", "channels"),
+    "labels": ("labels",),
+}
 HEAD = ("smallest", "all cases", "largest", "median")
 
 
@@ -28,16 +38,67 @@ def show_fingerprint(fingerprint: Fingerprint) -> str:
         "left after cropping": share(fingerprint.relative_size),
     }
     channels = enumerate(zip(fingerprint.channels, fingerprint.intensities, strict=True))
+    readers = readers_of(fingerprint)
     return card(
         "Fingerprint",
         fingerprint.dataset_name,
         facts(essence),
-        section("Size of the cases", sizes(fingerprint), hint="voxels; each dot is a case, the bar is the median"),
-        section("Spacing", spacings(fingerprint), hint="mm from voxel to voxel"),
+        section(
+            "Size of the cases",
+            sizes(fingerprint),
+            read_by(readers, "size"),
+            hint="voxels; each dot is a case, the bar is the median",
+        ),
+        section("Spacing", spacings(fingerprint), read_by(readers, "spacing"), hint="mm from voxel to voxel"),
         *(intensities(name, i, fact, fingerprint) for i, (name, fact) in channels),
-        section("Labels", presence(fingerprint), hint="voxels of each label in the cases that have it"),
+        read_by(readers, "intensities"),
+        section(
+            "Labels",
+            presence(fingerprint),
+            read_by(readers, "labels"),
+            hint="voxels of each label in the cases that have it",
+        ),
+        outlying(fingerprint),
         fold("Cases", case_table(fingerprint), hint=count(len(fingerprint.cases), "case"), long=True),
     )
+
+
+def readers_of(fingerprint: Fingerprint) -> dict[str, list[str]]:
+    """Which decisions of a plan with the usual budget read each fact themselves; those build the others."""
+    try:
+        trace = make_plan(fingerprint).trace
+    except PlanError:  # facts that allow no plan are still shown
+        return {}
+    facts_ = {name: fact for fact, names in READ.items() for name in names}
+    found: dict[str, list[str]] = {}
+    for decision in trace:
+        for source in decision.inputs:
+            if source.decision is None and source.name in facts_:
+                found.setdefault(facts_[source.name], []).append(decision.name)
+    return {fact: list(dict.fromkeys(names)) for fact, names in found.items()}
+
+
+def read_by(readers: dict[str, list[str]], fact: str) -> Html | None:
+    """A quiet line with the decisions that read a fact."""
+    names = readers.get(fact)
+    if not names:
+        return None
+    shown = join(*(tag("code", name) for name in names[:READERS]), by=", ")
+    more = f" and {len(names) - READERS} more" if len(names) > READERS else ""
+    return tag("p", tag("small", "read by ", shown, more), class_="as-read")
+
+
+def outlying(fingerprint: Fingerprint) -> Html | None:
+    """Cases far from the others, named."""
+    found = fingerprint.outliers()
+    if not found:
+        return None
+    rows = [(o.case, o.fact, number(o.value), number(o.median)) for o in found[:OUTLIERS]]
+    more = (
+        text(f"and {len(found) - OUTLIERS:,} more; fingerprint.outliers() has all") if len(found) > OUTLIERS else None
+    )
+    shown = table(("case", "fact", "value", "median of all"), rows, numbers=(2, 3))
+    return section("Cases far from the others", shown, more, hint="worth a look: dataset[name].browse()")
 
 
 def sizes(fingerprint: Fingerprint) -> Html:
@@ -84,8 +145,11 @@ def intensities(channel: str, position: int, intensity: IntensityFacts, fingerpr
         Mark(intensity.median, "median"),
         Mark(intensity.percentile_99_5, "99.5%"),
     )
-    chart = histogram(intensity.histogram, (intensity.minimum, intensity.maximum), marks)
-    return section(title, beside(chart, shown), hint="foreground only; each case counts the same")
+    chart = histogram(intensity.histogram, (intensity.minimum, intensity.maximum), marks, behind=intensity.everywhere)
+    hint = (
+        "blue: foreground, on which planning is based; grey: all voxels" if intensity.everywhere else "foreground only"
+    )
+    return section(title, beside(chart, shown), hint=f"{hint}; each case counts the same")
 
 
 def _scales(means: np.ndarray) -> Html:
@@ -102,7 +166,9 @@ def presence(fingerprint: Fingerprint) -> Html:
     for value in fingerprint.labels.foreground:
         found = np.array([c.label_voxels[value] for c in fingerprint.cases if c.label_voxels.get(value)])
         spread = _spread(found, colour_of(value)) if found.size else ("–",) * 4
-        rows.append((named(value, fingerprint.labels), f"{found.size:,} of {len(fingerprint.cases):,}", *spread))
+        rows.append(
+            (named(value, fingerprint.labels), f"{found.size:,}\u00a0of\u00a0{len(fingerprint.cases):,}", *spread)
+        )
     return table(("label", "in cases", *HEAD), rows, numbers=(2, 5))
 
 

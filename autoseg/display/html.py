@@ -95,7 +95,7 @@ def fold(title: object, *body: object, hint: object = None, long: bool = False) 
 def section(title: object, *body: object, hint: object = None) -> Html:
     """A part that is always open."""
     line = tag("p", tag("b", title), " ", tag("small", hint) if hint is not None else None, class_="as-section")
-    return tag("div", line, *body, class_="as-part")
+    return tag("div", line, *(part for part in body if part is not None), class_="as-part")
 
 
 def gallery(*columns: Sequence[tuple[Html, object]]) -> Html:

@@ -11,6 +11,7 @@ from autoseg.core.errors import PlanError
 from autoseg.display import render
 from autoseg.display.html import card, text
 from autoseg.display.plan import show_configuration
+from autoseg.display.widgets import Interactive
 from autoseg.planning.budget import PRESETS
 from autoseg.planning.plan import Plan
 
@@ -18,7 +19,7 @@ AXES = ("z", "y", "x")
 WIDE = {"description_width": "110px"}
 
 
-class PlanExplorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
+class PlanExplorer(Interactive):
     """Sliders above, the plan and its difference from the one it began with below; `.plan` is the plan it shows."""
 
     def __init__(self, plan: Plan) -> None:
@@ -30,7 +31,7 @@ class PlanExplorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no typ
             knob.observe(self._update, names="value")
         self.shown.observe(self._draw, names="value")
         below = widgets.HBox([self.configuration, self.difference], layout=widgets.Layout(flex_flow="row wrap"))
-        super().__init__([_grid(self.knobs), self.shown, below])
+        super().__init__([_grid(self.knobs), self.shown, below], plan)
         self._update(None)
 
     def changes(self) -> dict[str, Any]:

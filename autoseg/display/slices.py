@@ -22,7 +22,7 @@ from autoseg.display.html import Html, gallery
 Places = tuple[np.ndarray, np.ndarray]  # where columns and rows lie, in mm
 OPPOSITE = dict(zip("SIAPLR", "ISPARL", strict=True))
 SHARP = 1.5  # device pixels a page pixel: three views of a volume stay below 150 kB
-WIDTH, HEIGHT = 604.0, 300.0  # page pixels that one row of views may take
+WIDTH, HEIGHT = 566.0, 300.0  # page pixels that one row of views may take
 CT_WINDOW = (-160.0, 240.0)  # soft tissue, in Hounsfield units
 SAMPLES = 200_000
 BYTES = 170_000  # of all views of an image together: what a notebook keeps of them stays below 250 kB

@@ -28,6 +28,7 @@ class TrainingWatch(Interactive):
         self.body = Html("")
         self.card = widgets.HTML()
         self.epoch = widgets.SelectionSlider(options=[0], description="example after epoch", style=WIDE)
+        self.epoch.layout.width = "420px"
         self.example = widgets.Image(format="png")
         self.about = words(tag("small", "filled: predicted · line: the truth"))
         self.patch = widgets.VBox([row(self.epoch), self.example, self.about])

@@ -114,7 +114,7 @@ class Slices(widgets.Box):  # type: ignore[misc]  # ipywidgets has no types
             self.pictures[axis] = widgets.Image(format="png", layout=widgets.Layout(width=width, height=height))
         solid = grid.dimensions == 3
         columns = [
-            widgets.VBox([self.pictures[a], self.sliders[a]] if solid else [self.pictures[a]]) for a in self.axes
+            widgets.VBox([self.sliders[a], self.pictures[a]] if solid else [self.pictures[a]]) for a in self.axes
         ]
         super().__init__(
             columns, layout=widgets.Layout(flex_flow="row wrap", align_items="flex-start", overflow="hidden")
@@ -153,7 +153,7 @@ class CaseBrowser(Interactive):
         self.window = _window(self.channels[first], first)
         self.opacity = widgets.FloatSlider(value=0.4, min=0, max=1, step=0.05, description="overlay", style=WIDE)
         both = layers.truth is not None and layers.predicted is not None
-        self.mode = widgets.ToggleButtons(options=[LABELS, AGREES], value=LABELS, style={"button_width": "90px"})
+        self.mode = widgets.ToggleButtons(options=[LABELS, AGREES], value=LABELS, style={"button_width": "110px"})
         self.slices = Slices(layers.image.grid, layers.guide)
         self.key = words(layers.key(LABELS), self._agreeing() if both else None)
         self.channel.observe(self._new_channel, names="value")
@@ -195,8 +195,16 @@ def _window(channel: np.ndarray, name: str) -> widgets.FloatRangeSlider:
     low, high = float(np.nanmin(channel)), float(np.nanmax(channel))
     first = window_of(channel, name)
     low, high = min(low, first[0]), max(high, first[1], low + 1e-6)
-    return widgets.FloatRangeSlider(value=first, min=low, max=high, step=(high - low) / 500, description="window",
-                                    style=WIDE, readout_format=".3g", layout=widgets.Layout(width="330px"))  # fmt: skip
+    return widgets.FloatRangeSlider(
+        value=first,
+        min=low,
+        max=high,
+        step=(high - low) / 500,
+        description="window",
+        style=WIDE,
+        readout_format=".4g",
+        layout=widgets.Layout(width="330px"),
+    )
 
 
 def browse_case(case: Case) -> CaseBrowser:

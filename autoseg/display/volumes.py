@@ -98,7 +98,7 @@ def surface(volume: Volume, name: str) -> Html:
     """A picture of one of the label maps."""
     data = surface_png(volume.maps[name], volume.grid, ignore=volume.labels.ignore)
     source = f"data:image/png;base64,{base64.b64encode(data).decode()}"
-    return tag("img", src=source, width=320, height=320, alt=f"surfaces of the {name}", class_="as-picture")
+    return tag("img", src=source, width=270, height=270, alt=f"surfaces of the {name}", class_="as-picture")
 
 
 def show_case_3d(case: Case, *, backend: str) -> Any:
@@ -151,9 +151,7 @@ class VolumeViewer(Interactive):
             "cal_max": high,
         }
         self.overlays = {name: self._overlay(ipyniivue.Volume, name) for name in volume.maps}
-        self.niivue = ipyniivue.NiiVue(
-            height=TALL, is_radiological_convention=True, is_orient_cube=True, show_3d_crosshair=True
-        )
+        self.niivue = ipyniivue.NiiVue(height=TALL, **_options(ipyniivue))
         self.niivue.load_volumes(
             [ipyniivue.Volume(**scan, colormap="gray", colorbar_visible=False), *self.overlays.values()]
         )
@@ -183,6 +181,19 @@ class VolumeViewer(Interactive):
         slider = widgets.FloatSlider(value=overlay.opacity, min=0, max=1, step=0.05, description=name, style=WIDE)
         slider.observe(lambda change: setattr(overlay, "opacity", change.new), names="value")
         return slider
+
+
+def _options(ipyniivue: Any) -> dict[str, Any]:
+    """As everywhere in autoseg: the patient's right at the left; slices and the turnable volume in a square of four."""
+    return {
+        "is_radiological_convention": True,
+        "is_orient_cube": True,
+        "multiplanar_show_render": ipyniivue.ShowRender.ALWAYS,
+        "multiplanar_layout": ipyniivue.MultiplanarType.GRID,
+        "multiplanar_equal_size": True,
+        "crosshair_width": 0.2,
+        "crosshair_color": (0.36, 1.0, 0.36, 0.8),
+    }
 
 
 def _compact(image: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ fingerprint = autoseg.extract_fingerprint(dataset, show_progress=False)
 plan = autoseg.make_plan(fingerprint)
 prepared = autoseg.preprocess(dataset, plan["2d"], show_progress=False)
 short = autoseg.Blueprint.quick(minutes=1).changed(
-    epochs=3, minutes=None, iterations_per_epoch=4, validation_iterations=1, base_features=4)"""
+    epochs=3, minutes=None, iterations_per_epoch=15, validation_iterations=1, base_features=8)"""
 OBJECTS = [  # one cell each
     "dataset",
     "dataset.labels",
