@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("shared machine", deadline=None)  # others may compute at the same time
+settings.load_profile("shared machine")
 
 collect_ignore_glob = ["golden/*"]  # scripts that recorded nnU-Net's numbers; they need nnU-Net itself
 SHARED = Path(__file__).resolve().parents[2] / "shared"

@@ -70,7 +70,7 @@ def test_every_autoseg_command_can_be_parsed():
 
 
 def test_extras_and_the_command_exist():
-    assert {"test", "lab", "itk", "scale", "onnx"} == set(PROJECT["optional-dependencies"])
+    assert {"test", "lab", "itk", "scale", "onnx", "browser"} == set(PROJECT["optional-dependencies"])
     assert PROJECT["scripts"] == {"autoseg": "autoseg.cli:main"}
 
 
