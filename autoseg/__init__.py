@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from autoseg.data.pairs import dataset_from_files as dataset_from_files
     from autoseg.data.samples import sample_dataset as sample_dataset
     from autoseg.display.explorers import compare_predictions as compare_predictions
-    from autoseg.display.report import write_report as write_report
+    from autoseg.display.report import report as report
     from autoseg.evaluation.scores import Evaluation as Evaluation
     from autoseg.evaluation.scores import evaluate as evaluate
     from autoseg.interop.bundle import export_bundle as export_bundle
@@ -117,7 +117,7 @@ PUBLIC = {  # name: the module it lives in, in the order of the work
     "export_bundle": "interop.bundle",
     "export_onnx": "interop.portable",
     "export_torchscript": "interop.portable",
-    "write_report": "display.report",
+    "report": "display.report",
     "AutosegError": "core.errors",
 }
 

@@ -121,6 +121,13 @@ def _evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
+def _report(options: argparse.Namespace) -> int:
+    dataset = autoseg.open_dataset(options.data) if options.data else None
+    path = autoseg.report(options.page or Path(options.folder) / "report.html", folder=options.folder, dataset=dataset)
+    say(f"Open {path} in a browser.")
+    return 0
+
+
 def _export(options: argparse.Namespace) -> int:
     models = [autoseg.TrainedModel.load(folder) for folder in options.model]
     if options.to == "nnunet":
@@ -247,6 +254,15 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], int], str, tuple[Option, .
             ("predictions", {"metavar": "FOLDER", "help": "label maps named after the cases"}),
             DATA,
             ("--csv", {"metavar": "FILE", "help": "write the scores of every case"}),
+        ),
+    ),
+    "report": (
+        _report,
+        "one page of an experiment, from its fingerprint to its scores",
+        (
+            ("folder", {"metavar": "FOLDER", "help": "of the experiment, such as autoseg_work"}),
+            ("--data", {"metavar": "DATASET", "help": "to show the predictions on their images"}),
+            ("--page", {"metavar": "FILE", "help": "report.html in the folder where none is given"}),
         ),
     ),
     "export": (

@@ -49,7 +49,7 @@ def run_demo(
     say(f"6/7 Predictions\n{predictions!r}")
     evaluation = autoseg.evaluate(predictions, dataset)
     evaluation.to_csv(folder / "evaluation.csv")
-    autoseg.write_report(
+    autoseg.report(
         folder / "report.html",
         dataset=dataset,
         fingerprint=fingerprint,

@@ -286,7 +286,7 @@ def test_results_for_a_folder_that_cannot_be(trained, occupied):
     with pytest.raises(StorageError, match=r"cannot write .*scores\.csv"):
         autoseg.evaluate(predictions, dataset).to_csv(occupied / "scores.csv")
     with pytest.raises(StorageError, match=r"cannot write .*report\.html"):
-        autoseg.write_report(occupied / "report.html", dataset=dataset)
+        autoseg.report(occupied / "report.html", dataset=dataset)
     assert occupied.is_file()
 
 

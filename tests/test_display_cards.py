@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -10,15 +11,17 @@ import numpy as np
 import pytest
 from making import make_dataset
 
+from autoseg.cli import main
 from autoseg.core.decisions import Attempt, Decision, Input, Threshold, Trace
-from autoseg.core.errors import DatasetError
+from autoseg.core.errors import DatasetError, StorageError
 from autoseg.data.checks import Finding, Findings
 from autoseg.data.dataset import Case, Dataset, Fold
 from autoseg.data.fingerprint import extract_fingerprint
 from autoseg.data.labels import Labels
 from autoseg.data.opening import open_dataset
+from autoseg.data.samples import sample_dataset
 from autoseg.display import render
-from autoseg.display.report import write_report
+from autoseg.display.report import report
 from autoseg.evaluation.scores import evaluate
 from autoseg.planning.budget import Budget
 from autoseg.planning.planner import make_plan
@@ -298,7 +301,7 @@ def test_a_fold_and_a_case_by_hand_need_nothing_else():
 
 def test_a_report_tells_the_stages_there_are(stages, tmp_path):
     keys = ("dataset", "fingerprint", "plan", "prepared", "training", "predictions", "evaluation")
-    path = write_report(tmp_path / "report.html", **{k: stages[k] for k in keys})
+    path = report(tmp_path / "report.html", **{k: stages[k] for k in keys})
     page = Page(path.read_text(encoding="utf-8"))
     assert path.stat().st_size < 2_000_000
     assert "script" not in page.tags and not page.events and "link" not in page.tags
@@ -306,9 +309,9 @@ def test_a_report_tells_the_stages_there_are(stages, tmp_path):
     assert re.findall(r'href="#(\w+)"', html) == re.findall(r'<h2 id="(\w+)"', html) == list(keys)
     assert html.count("<style>") == 2  # ours once, however many cards there are
     assert not re.search(r'(src|href)="(?!data:|#)', html) and "http" not in html
-    few = write_report(tmp_path / "few.html", plan=stages["plan"]).read_text(encoding="utf-8")
+    few = report(tmp_path / "few.html", plan=stages["plan"]).read_text(encoding="utf-8")
     assert re.findall(r'<h2 id="(\w+)"', few) == ["plan"]
-    by_history = write_report(tmp_path / "history.html", training=stages["history"])
+    by_history = report(tmp_path / "history.html", training=stages["history"])
     assert "Trained for" in by_history.read_text(encoding="utf-8")
 
 
@@ -327,3 +330,42 @@ def test_the_same_label_has_the_same_colour_in_every_stage(pages):
     for kind in ("labels", "dataset", "case", "fingerprint", "prepared case", "training", "prediction", "evaluation"):
         assert first in pages[kind][0], kind
     assert np.unique([swatch(colour_of(v)) for v in (1, 2)]).size == 2
+
+
+def test_a_report_is_made_from_a_folder_alone(stages, tmp_path):
+    dataset = sample_dataset()
+    with pytest.raises(StorageError, match="holds no experiment"):
+        report(tmp_path / "report.html", folder=tmp_path)
+    fingerprint = extract_fingerprint(dataset, folder=tmp_path, show_progress=False)
+    make_plan(fingerprint).save(tmp_path / "plan.json")
+    prepared = preprocess(dataset, make_plan(fingerprint)["2d"], folder=tmp_path, show_progress=False)
+    training = Training(prepared, fold=0, blueprint=stages["blueprint"], device="cpu")
+    for _ in training:
+        pass
+    predictions = predict(
+        training.model, dataset.fold(0).validation, folder=tmp_path / "predictions", device="cpu", show_progress=False
+    )
+    evaluation = evaluate(predictions, dataset)
+    evaluation.to_csv(tmp_path / "evaluation.csv")
+    for options, chapters in (
+        ([], "fingerprint plan prepared training evaluation"),
+        (["--data", str(dataset.folder)], "dataset fingerprint plan prepared training predictions evaluation"),
+    ):
+        assert main(["report", str(tmp_path), *options]) == 0
+        html = (tmp_path / "report.html").read_text(encoding="utf-8")
+        assert re.findall(r'<h2 id="(\w+)"', html) == chapters.split()
+        assert f"mean Dice {evaluation.mean:.4f}".rstrip("0") in html
+
+
+def test_hundreds_of_cases_are_shown_at_once(stages):
+    """300 cases in under a second, 10,000 in under three."""
+    case = stages["case"]
+    facts = stages["fingerprint"].cases
+    for number, seconds in ((300, 1.0), (10_000, 3.0)):
+        dataset = replace(stages["dataset"], training=tuple(replace(case, name=f"case_{i}") for i in range(number)))
+        known = tuple(replace(facts[i % len(facts)], name=f"case_{i}") for i in range(number))
+        for thing in (dataset, replace(stages["fingerprint"], cases=known), dataset.fold(0)):
+            started = time.perf_counter()
+            html = render(thing)
+            took = time.perf_counter() - started
+            assert took < seconds and len(html) < LIMIT, f"{type(thing).__name__} of {number} cases: {took:.1f} s"

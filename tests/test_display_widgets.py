@@ -248,7 +248,7 @@ def test_what_cannot_be_shown_says_why(dataset, tmp_path):
     with pytest.raises(DisplayError, match="no 3D viewer 'vtk'. Known: niivue, itk, picture"):
         dataset.training[0].show_3d(backend="vtk")
     flat = open_dataset(make_dataset(tmp_path / "flat", shape=(20, 24), ending=".tif"))
-    with pytest.raises(DisplayError, match=r"flat image of 20 × 24 pixels: there is nothing to turn"):
+    with pytest.raises(DisplayError, match=r"flat image of 20.×.24 pixels: there is nothing to turn"):
         flat.training[0].show_3d()
     if "itkwidgets" not in sys.modules:
         with pytest.raises(DisplayError, match="itkwidgets.*internet"):

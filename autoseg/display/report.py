@@ -13,6 +13,7 @@ from autoseg.core.serialization import write_text
 from autoseg.core.types import PathLike
 from autoseg.display import render
 from autoseg.display.html import Html, join, style, tag
+from autoseg.display.report_folder import stages_in
 from autoseg.display.words import count, duration, score, times
 
 if TYPE_CHECKING:
@@ -92,9 +93,10 @@ class _Experiment:
             yield f"Mean Dice {score(self.evaluation.mean)} on {cases}."
 
 
-def write_report(
+def report(
     path: PathLike,
     *,
+    folder: PathLike | None = None,
     dataset: Dataset | None = None,
     fingerprint: Fingerprint | None = None,
     plan: Plan | None = None,
@@ -105,23 +107,26 @@ def write_report(
 ) -> Path:
     """Write one HTML page of an experiment that needs no other file; stages that are None are left out.
 
-    Raises `StorageError` where the file cannot be written.
+    What is not given is looked for in the `folder` of the experiment, where there is one. Raises `StorageError` where
+    that holds nothing or the page cannot be written.
 
     >>> import autoseg, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     page = autoseg.write_report(f"{folder}/report.html", dataset=autoseg.sample_dataset())
+    ...     page = autoseg.report(f"{folder}/report.html", dataset=autoseg.sample_dataset())
     ...     page.read_text()[:15]
     '<!doctype html>'
     """
-    experiment = _Experiment(
-        dataset=dataset,
-        fingerprint=fingerprint,
-        plan=plan,
-        prepared=prepared,
-        training=training,
-        predictions=predictions,
-        evaluation=evaluation,
-    )
+    given = {
+        "dataset": dataset,
+        "fingerprint": fingerprint,
+        "plan": plan,
+        "prepared": prepared,
+        "training": training,
+        "predictions": predictions,
+        "evaluation": evaluation,
+    }
+    found = {} if folder is None else stages_in(folder, dataset)
+    experiment = _Experiment(**{name: found.get(name) if stage is None else stage for name, stage in given.items()})
     return write_text(path, _page(experiment))
 
 
