@@ -15,6 +15,7 @@ import autoseg
 from autoseg.core.errors import DatasetError
 from autoseg.data.checks import Finding
 from autoseg.data.checks.geometry import displacement
+from autoseg.data.fixes import relabel
 from autoseg.data.geometry import Grid
 
 SHAPE = (16, 20, 24)
@@ -291,6 +292,15 @@ def test_remapped_masks_are_written_back_with_their_own_values(folder, tmp_path)
     label_map = mended["case_0"].label()
     assert set(np.unique(label_map.array)) == {0, 1}
     assert mended.labels.in_files == {1: 255}
+
+
+def test_a_value_that_was_read_as_a_label_in_one_case_is_unknown_no_longer(folder):
+    undeclared(folder)
+    dataset = opened(folder)
+    (finding,) = check(dataset)
+    (value,) = {int(v) for case in dataset for v in np.unique(case.stored_label()[0])} - set(dataset.labels.permitted)
+    assert f"declares {value} as a label of its own" in finding.fix.text
+    assert not check(relabel(dataset, {value: 1}, *finding.cases))
 
 
 def test_a_colour_picture_as_label_map_is_named_and_read_by_its_colours(tmp_path):

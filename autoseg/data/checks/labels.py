@@ -72,11 +72,12 @@ def broken(survey: Survey) -> Iterator[Finding]:
     farthest = max(label.farthest for label in wrong.values())
     names = tuple(wrong)
     rounding = farthest <= ROUNDED
+    whose = f"of {worst!r} " if len(names) > 1 else ""
     yield Finding(
         check="broken",
         severity="error",
         cases=names,
-        message=f"{cases_of(names, len(survey.training))}: {wrong[worst].broken} voxels of the label map of {worst!r} "
+        message=f"{cases_of(names, len(survey.training))}: {wrong[worst].broken} voxels of the label map {whose}"
         f"are not whole numbers, up to {farthest:.3g} away from one.",
         advice="They were only stored so; rounding loses nothing."
         if rounding
@@ -98,7 +99,7 @@ def values(survey: Survey) -> Iterator[Finding]:
         if e.label
         and not e.label.broken
         and not _is_an_image(e)
-        and (found := _unknown(e.label, survey.dataset.labels))
+        and (found := _unknown(e.label, survey.dataset[e.name].labels))
     }
     if not unknown:
         return
@@ -166,7 +167,7 @@ def _meaning(survey: Survey, every: list[FileValue], unknown: dict[str, dict[Fil
             ),
         )
     return Fix(
-        text=f"declares {few(every, 5)} as labels of their own",
+        text=f"declares {few(every, 5)} as {'a label of its own' if len(every) == 1 else 'labels of their own'}",
         change=lambda dataset: fixes.declare_labels(dataset, _named(every)),
     )
 
@@ -179,7 +180,7 @@ def _named(every: object) -> dict[str, FileValue]:
 def empty(survey: Survey) -> Iterator[Finding]:
     """Label maps without foreground, or with nothing that somebody annotated."""
     labels = survey.dataset.labels
-    inside = {e.name: _inside(e.label, labels) for e in survey.training if e.label}
+    inside = {e.name: _inside(e.label, survey.dataset[e.name].labels) for e in survey.training if e.label}
     blank = [name for name, found in inside.items() if set(found) <= {0} and found]
     if blank:
         yield Finding(
@@ -221,7 +222,7 @@ def unused(survey: Survey) -> Iterator[Finding]:
     labels = survey.dataset.labels
     having: dict[str, list[str]] = {name: [] for name in labels.regions}
     for e in survey.training:
-        found = _inside(e.label, labels) if e.label else {}
+        found = _inside(e.label, survey.dataset[e.name].labels) if e.label else {}
         for name, members in labels.regions.items():
             if any(found.get(v) for v in members):
                 having[name].append(e.name)
