@@ -12,7 +12,12 @@ import pytest
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-MINUTES = {"00_quickstart": 3, "02_the_plan_and_why": 1, "03_one_case_through_every_stage": 1}
+MINUTES = {
+    "00_quickstart": 3,
+    "01_dataset_checks_and_fingerprint": 1,
+    "02_the_plan_and_why": 1,
+    "03_one_case_through_every_stage": 1,
+}
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
