@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from autoseg import __version__
 from autoseg.core.serialization import write_text
@@ -116,7 +116,7 @@ def report(
     ...     page.read_text()[:15]
     '<!doctype html>'
     """
-    given = {
+    given: dict[str, Any] = {
         "dataset": dataset,
         "fingerprint": fingerprint,
         "plan": plan,

@@ -49,7 +49,7 @@ def _there(read: Any) -> Any:
 def _run_in(folder: Path) -> dict[str, Any]:
     """The latest training of any configuration and fold, and the data it was trained on."""
     from autoseg.training.model import TrainedModel
-    from autoseg.training.shelf import Run
+    from autoseg.training.checkpoints import Run
 
     runs = sorted(folder.glob("runs/*/fold_*"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in runs:
@@ -99,5 +99,5 @@ def _kept_scores(path: Path) -> Evaluation:
         raise StorageError(
             f"{path} was not written by Evaluation.to_csv: it has the columns {', '.join(table.columns)}."
         )
-    rows = (tuple(row) for row in table[["case", "label", *counts]].itertuples(index=False))
-    return Evaluation(tuple(Score(case, label, Overlap(*map(int, n), 0)) for case, label, *n in rows))
+    rows = zip(*(table[name] for name in ("case", "label", *counts)), strict=True)
+    return Evaluation(tuple(Score(c, label, Overlap(int(tp), int(fp), int(fn), 0)) for c, label, tp, fp, fn in rows))

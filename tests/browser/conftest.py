@@ -159,10 +159,11 @@ def open_notebook(lab, chromium):
 
     def open_(name: str, cells: list[str], *, theme: str = "Light", width: int = 1100) -> Page:
         lab.set("apputils-extension/themes", {"theme": f"JupyterLab {theme}"})
+        name = f"{name}_{theme.lower()}"  # a file of its own: an open notebook keeps its kernel and its numbers
         lab.write(f"{name}.ipynb", cells)
         context = chromium.new_context(viewport={"width": width, "height": 1800})
         opened.append(context)
-        page = Page(context.new_page(), f"{name}_{theme.lower()}")
+        page = Page(context.new_page(), name)
         page.page.goto(f"http://127.0.0.1:{lab.port}/lab/tree/{name}.ipynb?reset", timeout=60_000)
         return page
 
