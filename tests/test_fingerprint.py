@@ -13,6 +13,7 @@ from making import ball, make_dataset, voxels, write_volume
 
 import autoseg
 from autoseg.core.errors import DatasetError, StorageError
+from autoseg.data import fingerprint as fingerprint_module
 from autoseg.data.fingerprint import Fingerprint, bounding_box, nonzero_mask
 
 masks = arrays.arrays(bool, arrays.array_shapes(min_dims=2, max_dims=3, max_side=6))
@@ -162,3 +163,51 @@ def test_a_damaged_file_is_refused(tmp_path, content, message):
     (tmp_path / "fingerprint.json").write_text(content)
     with pytest.raises(StorageError, match=message):
         Fingerprint.load(tmp_path / "fingerprint.json")
+
+
+class TestGoingOn:
+    """A long survey that was stopped goes on where it was."""
+
+    @pytest.fixture
+    def dataset(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(fingerprint_module, "SLOW", 0.0)
+        return autoseg.open_dataset(make_dataset(tmp_path / "data", cases=5))
+
+    @staticmethod
+    def stop_after(monkeypatch, cases):
+        seen, look = [], fingerprint_module._look_at
+
+        def stopping(case, room):
+            if len(seen) == cases:
+                raise KeyboardInterrupt
+            seen.append(case.name)
+            return look(case, room)
+
+        monkeypatch.setattr(fingerprint_module, "_look_at", stopping)
+        return seen
+
+    def extract(self, dataset, folder):
+        return autoseg.extract_fingerprint(dataset, folder=folder, show_progress=False)
+
+    def test_finished_cases_are_not_read_again_and_the_result_is_the_same(self, dataset, tmp_path, monkeypatch):
+        whole = self.extract(dataset, tmp_path / "whole")
+        with monkeypatch.context() as patch:
+            self.stop_after(patch, 3)
+            with pytest.raises(KeyboardInterrupt):
+                self.extract(dataset, tmp_path / "work")
+        seen = self.stop_after(monkeypatch, 99)
+        again = self.extract(dataset, tmp_path / "work")
+        assert seen == ["case_3", "case_4"]
+        assert again == whole
+        assert [p.name for p in (tmp_path / "work").iterdir()] == ["fingerprint.json"]
+
+    def test_a_changed_or_damaged_part_is_read_again(self, dataset, tmp_path, monkeypatch):
+        with monkeypatch.context() as patch:
+            self.stop_after(patch, 3)
+            with pytest.raises(KeyboardInterrupt):
+                self.extract(dataset, tmp_path / "work")
+        (tmp_path / "work/fingerprint.parts/case_0.npz").write_bytes(b"half")
+        write_volume(voxels(77), dataset["case_1"].image_paths[0])
+        seen = self.stop_after(monkeypatch, 99)
+        self.extract(dataset, tmp_path / "work")
+        assert seen == ["case_0", "case_1", "case_3", "case_4"]

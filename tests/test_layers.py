@@ -23,7 +23,7 @@ LAYERS = (  # each may import those before it; of rooms on one line, none may im
     ("cli",),
 )
 INSIDE_DATA = (
-    *("geometry", "formats", "exchange", "labels", "label_values", "images", "corrections", "splits", "dataset"),
+    *("geometry", "stash", "formats", "exchange", "labels", "label_values", "images", "corrections", "splits", "dataset"),
     *("pairs", "memory", "opening"),
     *("fixes", "checks", "samples", "fingerprint"),
 )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from autoseg.core.errors import StorageError
-from autoseg.core.serialization import digest, from_jsonable, read_json, write_json
+from autoseg.core.serialization import digest, from_jsonable, read_json, to_jsonable, write_json
 from autoseg.core.shown import Shown
 from autoseg.core.types import ImageArray, Mask, PathLike, Shape, Spacing
 from autoseg.data.checks import load_pair
@@ -19,6 +21,7 @@ from autoseg.data.dataset import Case, Dataset
 from autoseg.data.geometry import Box
 from autoseg.data.images import Image, LabelMap
 from autoseg.data.labels import Labels
+from autoseg.data.stash import Part, Stash
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +33,8 @@ FORMAT = 2  # raised whenever the same files give another fingerprint
 FAR = 6.0  # times the median distance from the median: beyond it a case is named
 FEW_CASES = 5
 PERCENTILES = (0.5, 50.0, 99.5)
+SLOW = 0.2  # seconds that a case must have taken to be worth keeping for a run that goes on
+ARRAYS, NUMBERS = ("values", "anywhere"), ("mean", "square", "low", "high")  # of what is kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,7 +215,7 @@ def extract_fingerprint(dataset: Dataset, *, folder: PathLike | None = None, sho
     """Read every training case once and collect the facts that planning needs.
 
     With a `folder`, the result is kept there as ``fingerprint.json``, and read back from there for as long as no file
-    of the dataset changes. Raises `DatasetError` naming the case that cannot be used.
+    of the dataset changes; stopped in the middle of large scans, it goes on where it was. Raises `DatasetError` naming the case that cannot be used.
 
     Source: Isensee et al. 2021, Methods, 'Dataset fingerprints'. Where nnU-Net draws voxels at random with
     replacement, every foreground voxel counts here: the value its sampling scatters around.
@@ -227,9 +232,10 @@ def extract_fingerprint(dataset: Dataset, *, folder: PathLike | None = None, sho
     if kept is not None:
         return kept
     cases, foregrounds = [], []
-    room = SAMPLES // len(dataset)
+    stash = None if path is None else Stash(path.with_suffix(".parts"))
+    look = partial(_seen, room=SAMPLES // len(dataset), stash=stash)
     for case in tqdm(dataset.training, desc="fingerprint", unit="case", disable=not show_progress, leave=False):
-        facts, foreground = _look_at(case, room)
+        facts, foreground = look(case)
         cases.append(facts)
         foregrounds.append(foreground)
     fingerprint = Fingerprint(
@@ -241,9 +247,37 @@ def extract_fingerprint(dataset: Dataset, *, folder: PathLike | None = None, sho
         file_ending=dataset.training[0].file_ending,
         key=key,
     )
-    if path is not None:
+    if path is not None and stash is not None:
         fingerprint.save(path)
+        stash.clear()
     return fingerprint
+
+
+def _seen(case: Case, *, room: int, stash: Stash | None) -> tuple[CaseFacts, list[_Foreground]]:
+    """What one case shows: looked at now, or found where a stopped run left it. What takes no time is not kept."""
+    key = digest([FORMAT, room, case.labels, case.state]) if stash else ""
+    found = stash.find(case.name, key) if stash else None
+    if found is not None:
+        return _from_part(found)
+    begun = time.perf_counter()
+    facts, foreground = _look_at(case, room)
+    if stash and time.perf_counter() - begun > SLOW:
+        stash.keep(case.name, key, _part(facts, foreground))
+    return facts, foreground
+
+
+def _part(facts: CaseFacts, foreground: list[_Foreground]) -> Part:
+    arrays = {f"{n}/{c}": getattr(f, n) for c, f in enumerate(foreground) for n in ARRAYS}
+    numbers = [{n: getattr(f, n) for n in NUMBERS} for f in foreground]
+    return arrays, {"facts": to_jsonable(facts), "numbers": numbers}
+
+
+def _from_part(part: Part) -> tuple[CaseFacts, list[_Foreground]]:
+    arrays, kept = part
+    facts: CaseFacts = from_jsonable(CaseFacts, kept["facts"])
+    return facts, [
+        _Foreground(**{n: arrays[f"{n}/{c}"] for n in ARRAYS}, **numbers) for c, numbers in enumerate(kept["numbers"])
+    ]
 
 
 def _kept(path: Path, key: str) -> Fingerprint | None:
