@@ -187,6 +187,19 @@ def test_hostile_names_are_text_in_every_widget(widgets):
     assert len(written) > 10 and not any(EVIL in v for v in written)
 
 
+def test_the_users_matplotlib_never_notices(dataset, predictions):
+    import matplotlib
+    import matplotlib.pyplot as plt
+
+    mine = plt.figure()
+    before = dict(matplotlib.rcParams), matplotlib.get_backend()
+    for widget in (predictions[1].browse(), predictions[1].show_3d(), autoseg.evaluate(predictions, dataset).explore()):
+        widget._repr_mimebundle_()
+    assert (dict(matplotlib.rcParams), matplotlib.get_backend()) == before
+    assert plt.get_fignums() == [mine.number] and plt.gcf() is mine
+    plt.close(mine)
+
+
 def test_colab_is_told_to_show_widgets_of_others(dataset, monkeypatch):
     called = []
     colab = ModuleType("google.colab")

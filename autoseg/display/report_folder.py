@@ -48,8 +48,8 @@ def _there(read: Any) -> Any:
 
 def _run_in(folder: Path) -> dict[str, Any]:
     """The latest training of any configuration and fold, and the data it was trained on."""
-    from autoseg.training.model import TrainedModel
     from autoseg.training.checkpoints import Run
+    from autoseg.training.model import TrainedModel
 
     runs = sorted(folder.glob("runs/*/fold_*"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in runs:
