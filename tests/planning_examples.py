@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
-from autoseg.data.fingerprint import CaseFacts, Fingerprint, IntensityFacts
+from autoseg.data.case_facts import CaseFacts
+from autoseg.data.fingerprint import Fingerprint, IntensityFacts
 from autoseg.data.labels import Labels
 
 FACTS = IntensityFacts(

@@ -350,8 +350,8 @@ def slowly(name, function):  # so that the signal arrives in the middle
     return slow
 
 if stage == "fingerprint":
-    from autoseg.data import fingerprint
-    fingerprint.load_pair = slowly(stage, fingerprint.load_pair)
+    from autoseg.data import case_facts
+    case_facts.load_pair = slowly(stage, case_facts.load_pair)
     autoseg.extract_fingerprint(dataset, folder=work, show_progress=False)
 elif stage == "preprocess":
     from autoseg.preprocessing import store

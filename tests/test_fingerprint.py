@@ -13,8 +13,9 @@ from making import ball, make_dataset, voxels, write_volume
 
 import autoseg
 from autoseg.core.errors import DatasetError, StorageError
-from autoseg.data import fingerprint as fingerprint_module
-from autoseg.data.fingerprint import Fingerprint, bounding_box, nonzero_mask
+from autoseg.data import case_facts
+from autoseg.data.case_facts import bounding_box, nonzero_mask
+from autoseg.data.fingerprint import Fingerprint
 
 masks = arrays.arrays(bool, arrays.array_shapes(min_dims=2, max_dims=3, max_side=6))
 
@@ -170,12 +171,12 @@ class TestGoingOn:
 
     @pytest.fixture
     def dataset(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(fingerprint_module, "SLOW", 0.0)
+        monkeypatch.setattr(case_facts, "SLOW", 0.0)
         return autoseg.open_dataset(make_dataset(tmp_path / "data", cases=5))
 
     @staticmethod
     def stop_after(monkeypatch, cases):
-        seen, look = [], fingerprint_module._look_at
+        seen, look = [], case_facts._look_at
 
         def stopping(case, room):
             if len(seen) == cases:
@@ -183,7 +184,7 @@ class TestGoingOn:
             seen.append(case.name)
             return look(case, room)
 
-        monkeypatch.setattr(fingerprint_module, "_look_at", stopping)
+        monkeypatch.setattr(case_facts, "_look_at", stopping)
         return seen
 
     def extract(self, dataset, folder):

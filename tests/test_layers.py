@@ -17,17 +17,17 @@ LAYERS = (  # each may import those before it; of rooms on one line, none may im
     ("networks",),
     ("training",),
     ("prediction",),
-    ("evaluation", "interop", "scaling"),
+    ("evaluation", "interop", "scaling", "gym"),
     ("display",),
     ("demo",),
     ("cli",),
 )
 INSIDE_DATA = (
-    *("geometry", "stash", "formats", "exchange", "labels", "label_values", "images", "corrections", "splits", "dataset"),
-    *("pairs", "memory", "opening"),
-    *("fixes", "checks", "samples", "fingerprint"),
+    *("geometry", "stash", "formats", "exchange", "labels", "label_values", "images", "corrections", "splits"),
+    *("dataset", "pairs", "memory", "opening"),
+    *("fixes", "checks", "generated", "samples", "case_facts", "fingerprint"),
 )
-WITHOUT_TORCH = ("core", "data", "planning", "evaluation.metrics", "interop.nnunet_plans", "interop.nnunet_dataset")
+WITHOUT_TORCH = ("core", "data", "planning", "gym", "evaluation.metrics", "interop.nnunet_plans", "interop.nnunet_dataset")
 HEAVY = {"torch", "monai", "matplotlib", "pandas", "SimpleITK", "ipywidgets", "IPython", "nibabel", "blosc2"}
 
 

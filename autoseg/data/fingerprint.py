@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import ndimage
 
 from autoseg.core.errors import StorageError
-from autoseg.core.serialization import digest, from_jsonable, read_json, to_jsonable, write_json
+from autoseg.core.serialization import digest, from_jsonable, read_json, write_json
 from autoseg.core.shown import Shown
-from autoseg.core.types import ImageArray, Mask, PathLike, Shape, Spacing
-from autoseg.data.checks import load_pair
-from autoseg.data.dataset import Case, Dataset
-from autoseg.data.geometry import Box
-from autoseg.data.images import Image, LabelMap
+from autoseg.core.types import PathLike
+from autoseg.data.case_facts import FORMAT, CaseFacts, Foreground, seen
+from autoseg.data.dataset import Dataset
 from autoseg.data.labels import Labels
-from autoseg.data.stash import Part, Stash
+from autoseg.data.stash import Stash
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SAMPLES = 10_000_000  # foreground voxels kept over all cases and a channel; beyond it a fixed random share of each
 BINS = 64
-ANYWHERE = 8192  # voxels of the whole image, spread evenly, that stand for all of a case in its histogram
-FORMAT = 2  # raised whenever the same files give another fingerprint
 FAR = 6.0  # times the median distance from the median: beyond it a case is named
 FEW_CASES = 5
 PERCENTILES = (0.5, 50.0, 99.5)
-SLOW = 0.2  # seconds that a case must have taken to be worth keeping for a run that goes on
-ARRAYS, NUMBERS = ("values", "anywhere"), ("mean", "square", "low", "high")  # of what is kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,19 +42,6 @@ class IntensityFacts:
     percentile_99_5: float
     histogram: tuple[float, ...] = ()  # shares of the range from minimum to maximum, in equal bins
     everywhere: tuple[float, ...] = ()  # the same bins of all voxels, whatever their label
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CaseFacts:
-    """The facts of one case: three axes always, a 2D image has a slice axis of one voxel."""
-
-    name: str
-    shape: Shape
-    cropped_shape: Shape
-    spacing: Spacing
-    label_voxels: dict[int, int] = field(default_factory=dict, hash=False)
-    intensity_mean: tuple[float, ...] = ()  # of the foreground, one a channel
-    relative_size: float = 1.0  # voxels left after cropping to the nonzero region
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,10 +144,11 @@ def _outliers(fingerprint: Fingerprint) -> Iterator[Outlier]:
                 yield Outlier(case=name, fact=fact, value=value, median=float(np.median(values)), times=float(far))
 
 
-def _measured(fingerprint: Fingerprint) -> dict[str, dict[str, float]]:
+def _measured(fingerprint: Fingerprint) -> dict[str, Mapping[str, float]]:
     """One number a case, for every fact that cases can differ in."""
     cases = fingerprint.cases
-    measured = {f"shape along {axis}": {c.name: c.cropped_shape[i] for c in cases} for i, axis in enumerate("zyx")}
+    measured: dict[str, Mapping[str, float]] = {}
+    measured |= {f"shape along {axis}": {c.name: c.cropped_shape[i] for c in cases} for i, axis in enumerate("zyx")}
     measured |= {f"spacing along {axis}": {c.name: c.spacing[i] for c in cases} for i, axis in enumerate("zyx")}
     for i, channel in enumerate(fingerprint.channels):
         known = {c.name: c.intensity_mean[i] for c in cases if len(c.intensity_mean) > i}
@@ -179,43 +159,13 @@ def _measured(fingerprint: Fingerprint) -> dict[str, dict[str, float]]:
     return measured
 
 
-def nonzero_mask(array: ImageArray) -> Mask:
-    """Voxels that are not zero in some channel, holes filled: nnU-Net's idea of where the patient is."""
-    mask = np.asarray((array != 0).any(axis=0))
-    return mask if mask.all() else np.asarray(ndimage.binary_fill_holes(mask))
-
-
-def bounding_box(mask: Mask) -> Box:
-    """The tight box around a mask; the whole array where the mask is empty.
-
-    >>> bounding_box(np.array([[False, False, False], [False, True, True]]))
-    Box(start=(1, 1), stop=(2, 3))
-    """
-    start, stop = [], []
-    for axis in range(mask.ndim):
-        hit = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
-        start.append(int(hit[0]) if hit.size else 0)
-        stop.append(int(hit[-1]) + 1 if hit.size else mask.shape[axis])
-    return Box(tuple(start), tuple(stop))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Foreground:
-    """One channel's foreground of one case: exact moments, the values for percentiles, and some of all voxels."""
-
-    values: np.ndarray
-    mean: float
-    square: float
-    low: float
-    high: float
-    anywhere: np.ndarray
-
-
 def extract_fingerprint(dataset: Dataset, *, folder: PathLike | None = None, show_progress: bool = True) -> Fingerprint:
     """Read every training case once and collect the facts that planning needs.
 
     With a `folder`, the result is kept there as ``fingerprint.json``, and read back from there for as long as no file
-    of the dataset changes; stopped in the middle of large scans, it goes on where it was. Raises `DatasetError` naming the case that cannot be used.
+    of the dataset changes; stopped in the middle of large scans, it goes on where it was.
+
+    Raises `DatasetError` naming the case that cannot be used.
 
     Source: Isensee et al. 2021, Methods, 'Dataset fingerprints'. Where nnU-Net draws voxels at random with
     replacement, every foreground voxel counts here: the value its sampling scatters around.
@@ -233,7 +183,7 @@ def extract_fingerprint(dataset: Dataset, *, folder: PathLike | None = None, sho
         return kept
     cases, foregrounds = [], []
     stash = None if path is None else Stash(path.with_suffix(".parts"))
-    look = partial(_seen, room=SAMPLES // len(dataset), stash=stash)
+    look = partial(seen, room=SAMPLES // len(dataset), stash=stash)
     for case in tqdm(dataset.training, desc="fingerprint", unit="case", disable=not show_progress, leave=False):
         facts, foreground = look(case)
         cases.append(facts)
@@ -253,33 +203,6 @@ def extract_fingerprint(dataset: Dataset, *, folder: PathLike | None = None, sho
     return fingerprint
 
 
-def _seen(case: Case, *, room: int, stash: Stash | None) -> tuple[CaseFacts, list[_Foreground]]:
-    """What one case shows: looked at now, or found where a stopped run left it. What takes no time is not kept."""
-    key = digest([FORMAT, room, case.labels, case.state]) if stash else ""
-    found = stash.find(case.name, key) if stash else None
-    if found is not None:
-        return _from_part(found)
-    begun = time.perf_counter()
-    facts, foreground = _look_at(case, room)
-    if stash and time.perf_counter() - begun > SLOW:
-        stash.keep(case.name, key, _part(facts, foreground))
-    return facts, foreground
-
-
-def _part(facts: CaseFacts, foreground: list[_Foreground]) -> Part:
-    arrays = {f"{n}/{c}": getattr(f, n) for c, f in enumerate(foreground) for n in ARRAYS}
-    numbers = [{n: getattr(f, n) for n in NUMBERS} for f in foreground]
-    return arrays, {"facts": to_jsonable(facts), "numbers": numbers}
-
-
-def _from_part(part: Part) -> tuple[CaseFacts, list[_Foreground]]:
-    arrays, kept = part
-    facts: CaseFacts = from_jsonable(CaseFacts, kept["facts"])
-    return facts, [
-        _Foreground(**{n: arrays[f"{n}/{c}"] for n in ARRAYS}, **numbers) for c, numbers in enumerate(kept["numbers"])
-    ]
-
-
 def _kept(path: Path, key: str) -> Fingerprint | None:
     """The fingerprint that was made of the same files before, if there is one."""
     try:
@@ -289,43 +212,7 @@ def _kept(path: Path, key: str) -> Fingerprint | None:
     return found if found.key == key else None
 
 
-def _look_at(case: Case, room: int) -> tuple[CaseFacts, list[_Foreground]]:
-    image, label_map = load_pair(case)
-    grid = image.grid.as_3d()
-    box = bounding_box((image.array.reshape(-1, *grid.shape) != 0).any(axis=0))  # holes do not change the box
-    values, counts = np.unique(label_map.array, return_counts=True)
-    foreground = _foreground(image, label_map, box, room)
-    facts = CaseFacts(
-        name=case.name,
-        shape=grid.shape,
-        cropped_shape=box.shape,
-        spacing=grid.spacing,
-        label_voxels={int(v): int(n) for v, n in zip(values, counts, strict=True) if v != 0},
-        intensity_mean=tuple(f.mean for f in foreground),
-        relative_size=float(np.prod(box.shape) / np.prod(grid.shape)),
-    )
-    return facts, foreground
-
-
-def _foreground(image: Image, label_map: LabelMap, box: Box, room: int) -> list[_Foreground]:
-    """The labelled voxels inside the box, channel by channel; nothing where no voxel is labelled."""
-    inside = label_map.array.reshape(image.grid.as_3d().shape)[box.slices] > 0
-    if not inside.any():
-        return []
-    channels = image.array.reshape(-1, *image.grid.as_3d().shape)
-    return [_moments(channel[box.slices], inside, room) for channel in channels]
-
-
-def _moments(channel: np.ndarray, inside: Mask, room: int) -> _Foreground:
-    values = channel[inside]
-    exact = values.astype(np.float64)
-    kept = values if len(values) <= room else np.random.RandomState(1234).choice(values, room, replace=False)
-    low, high = float(exact.min()), float(exact.max())
-    anywhere = channel.ravel()[:: max(1, channel.size // ANYWHERE)].copy()
-    return _Foreground(kept, float(exact.mean()), float((exact**2).mean()), low, high, anywhere)
-
-
-def _pool(cases: Sequence[_Foreground]) -> IntensityFacts:
+def _pool(cases: Sequence[Foreground]) -> IntensityFacts:
     """One channel over all cases, each case with the same weight whatever its size."""
     if not cases:  # no voxel of any case is labelled
         return IntensityFacts(

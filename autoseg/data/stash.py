@@ -1,4 +1,4 @@
-"""What was found out about single cases of a long survey, kept until the whole is done, so that it can stop and go on."""
+"""What a long survey found out about single cases, kept until it is done, so that it can stop and go on."""
 
 from __future__ import annotations
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from autoseg.core.errors import PlanError
-from autoseg.data.fingerprint import CaseFacts, Fingerprint, IntensityFacts
+from autoseg.data.case_facts import CaseFacts
+from autoseg.data.fingerprint import Fingerprint, IntensityFacts
 from autoseg.display import render
 from autoseg.display.charts import Mark, histogram, strip
 from autoseg.display.colours import colour_of, named

@@ -7,7 +7,8 @@ from typing import Any
 
 from autoseg.core.errors import PlanError
 from autoseg.core.serialization import from_jsonable
-from autoseg.data.fingerprint import CaseFacts, Fingerprint, IntensityFacts
+from autoseg.data.case_facts import CaseFacts
+from autoseg.data.fingerprint import Fingerprint, IntensityFacts
 from autoseg.data.labels import labels_from_json
 from autoseg.interop.nnunet_names import INTENSITIES, JSON, needed
 

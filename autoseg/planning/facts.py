@@ -10,7 +10,8 @@ import numpy as np
 
 from autoseg.core.errors import PlanError
 from autoseg.core.types import Spacing
-from autoseg.data.fingerprint import CaseFacts, Fingerprint
+from autoseg.data.case_facts import CaseFacts
+from autoseg.data.fingerprint import Fingerprint
 from autoseg.data.geometry import PLANAR_SPACING
 
 FINE_PERCENTILE = 10  # of the spacings: what nnU-Net takes along a coarse axis
