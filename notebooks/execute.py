@@ -28,7 +28,7 @@ def execute(path: Path, *, timeout: int = 600) -> nbformat.NotebookNode:
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times of day
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if not _is_progress(output)]
+            cell.outputs = [_static(output) for output in cell.outputs if not _is_progress(output)]
     notebook.metadata.pop("widgets", None)
     return _without_place(notebook)
 
@@ -39,7 +39,14 @@ def _without_place(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def _is_progress(output: nbformat.NotebookNode) -> bool:
-    return WIDGET in output.get("data", {}) or output.get("name") == "stderr"
+    data = output.get("data", {})
+    return (WIDGET in data and "text/html" not in data) or output.get("name") == "stderr"
+
+
+def _static(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """A widget as the display that it has for pages without a kernel."""
+    output.get("data", {}).pop(WIDGET, None)
+    return output
 
 
 def main(names: list[str]) -> None:
