@@ -30,10 +30,12 @@ if TYPE_CHECKING:
     from autoseg.data.opening import open_dataset as open_dataset
     from autoseg.data.pairs import dataset_from_files as dataset_from_files
     from autoseg.data.samples import sample_dataset as sample_dataset
+    from autoseg.data.samples import samples as samples
     from autoseg.display.explorers import compare_predictions as compare_predictions
     from autoseg.display.report import report as report
     from autoseg.evaluation.scores import Evaluation as Evaluation
     from autoseg.evaluation.scores import evaluate as evaluate
+    from autoseg.gym import exercise as exercise
     from autoseg.interop.bundle import export_bundle as export_bundle
     from autoseg.interop.downloads import download_dataset as download_dataset
     from autoseg.interop.nnunet_dataset import export_nnunet_dataset as export_nnunet_dataset
@@ -79,6 +81,7 @@ PUBLIC = {  # name: the module it lives in, in the order of the work
     "LabelMap": "data.images",
     "Labels": "data.labels",
     "sample_dataset": "data.samples",
+    "samples": "data.samples",
     "download_dataset": "interop.downloads",
     "check": "data.checks",
     "extract_fingerprint": "data.fingerprint",
@@ -89,6 +92,7 @@ PUBLIC = {  # name: the module it lives in, in the order of the work
     "forecast": "planning.forecast",
     "fit_session": "training.session",
     "probe_steps": "training.session",
+    "exercise": "gym",
     "explain_plan": "interop.nnunet_edits",
     "fingerprint_from_nnunet": "interop.nnunet_plans",
     "fingerprint_to_nnunet": "interop.nnunet_plans",

@@ -29,12 +29,14 @@ class Held:
     image: Image
     label: np.ndarray | None = None
     library: str = ""  # what the image was given as: numpy, SimpleITK, nibabel or torchio
+    label_grid: Grid | None = None  # where the label map says that it lies, if not on the image
 
     @property
     def content(self) -> list[Any]:
         """What tells these voxels from others."""
         arrays = [np.ascontiguousarray(a) for a in (self.image.array, self.label) if a is not None]
-        return [self.image.grid, *(hashlib.blake2b(a.data, digest_size=16).hexdigest() for a in arrays)]
+        grids = [self.image.grid, *([] if self.label_grid is None else [self.label_grid])]
+        return [*grids, *(hashlib.blake2b(a.data, digest_size=16).hexdigest() for a in arrays)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +87,7 @@ class Case(Shown):
             return read_voxels(self.label_path)
         if self.held is None or self.held.label is None:
             raise ImageError("it has no label map; only training cases have one.")
-        return self.held.label, self.held.image.grid
+        return self.held.label, self.held.label_grid or self.held.image.grid
 
     def browse(self) -> Any:
         """A widget: slices on three axes, window, and the labels on top."""

@@ -18,6 +18,7 @@ ROOMS = {  # the folder of an object's class: the modules that display what live
     "prediction": ("results",),
     "evaluation": ("results",),
     "interop": ("answers", "exchange"),
+    "gym": ("gym",),
 }
 
 
