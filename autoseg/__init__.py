@@ -33,8 +33,11 @@ if TYPE_CHECKING:
     from autoseg.data.samples import samples as samples
     from autoseg.display.explorers import compare_predictions as compare_predictions
     from autoseg.display.report import report as report
+    from autoseg.evaluation.intervals import compare_evaluations as compare_evaluations
     from autoseg.evaluation.scores import Evaluation as Evaluation
     from autoseg.evaluation.scores import evaluate as evaluate
+    from autoseg.evaluation.selection import choose_best as choose_best
+    from autoseg.evaluation.selection import cross_validate as cross_validate
     from autoseg.gym import exercise as exercise
     from autoseg.interop.bundle import export_bundle as export_bundle
     from autoseg.interop.downloads import download_dataset as download_dataset
@@ -112,6 +115,9 @@ PUBLIC = {  # name: the module it lives in, in the order of the work
     "predict": "prediction.inference",
     "Prediction": "prediction.inference",
     "evaluate": "evaluation.scores",
+    "compare_evaluations": "evaluation.intervals",
+    "cross_validate": "evaluation.selection",
+    "choose_best": "evaluation.selection",
     "Evaluation": "evaluation.scores",
     "compare_predictions": "display.explorers",
     "open_nnunet_model": "interop.nnunet_model",

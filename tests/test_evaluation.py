@@ -1,0 +1,102 @@
+"""Surfaces in mm, intervals over cases, and nnU-Net's summary."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from making import ball
+
+import autoseg
+from autoseg.core.errors import EvaluationError
+from autoseg.data.labels import Labels
+from autoseg.evaluation.intervals import bootstrap, compare_evaluations, intervals
+from autoseg.evaluation.metrics import Overlap
+from autoseg.evaluation.scores import Evaluation, Score
+from autoseg.evaluation.summary import summary_of
+from autoseg.evaluation.surfaces import surface_distance
+
+
+def box(start, stop, shape=(20, 20, 20)):
+    mask = np.zeros(shape, bool)
+    mask[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))] = True
+    return mask
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (3.0, 0.5, 0.7)])
+def test_plates_that_are_moved_are_as_far_apart_as_they_were_moved(spacing):
+    first, second = box((5, 2, 2), (6, 18, 18)), box((9, 2, 2), (10, 18, 18))
+    found = surface_distance(first, second, spacing, tolerance=4 * spacing[0])
+    assert found.hd95 == pytest.approx(4 * spacing[0])
+    assert found.average == pytest.approx(4 * spacing[0])
+    assert found.surface_dice == 1
+    assert surface_distance(first, second, spacing, tolerance=3.9 * spacing[0]).surface_dice == 0
+
+
+def test_the_same_mask_has_no_distance():
+    found = surface_distance(ball() > 0, ball() > 0, (1.0, 1.0, 1.0))
+    assert (found.hd95, found.average, found.surface_dice) == (0, 0, 1)
+
+
+def test_empty_masks_follow_the_convention():
+    nothing, something = box((0, 0, 0), (0, 0, 0)), box((1, 1, 1), (3, 3, 3))
+    assert math.isnan(surface_distance(nothing, nothing, (1, 1, 1)).hd95)
+    assert surface_distance(nothing, something, (1, 1, 1)).hd95 == math.inf
+    assert surface_distance(something, nothing, (1, 1, 1)).surface_dice == 0
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_the_mean_lies_in_its_interval(values):
+    found = bootstrap(values)
+    assert found.low - 1e-9 <= found.mean <= found.high + 1e-9
+    assert min(values) - 1e-9 <= found.low <= found.high <= max(values) + 1e-9
+
+
+def evaluation(dice):
+    """One label; Dice of about these values."""
+    scores = [
+        Score(n, "organ", Overlap(round(1000 * d), 1000 - round(1000 * d), 1000 - round(1000 * d), 0))
+        for n, d in dice.items()
+    ]
+    return Evaluation(tuple(scores))
+
+
+def test_two_models_are_compared_case_by_case():
+    first = evaluation({f"c{i}": 0.5 + i / 100 for i in range(20)})
+    better = evaluation({f"c{i}": 0.6 + i / 100 for i in range(20)})
+    found = compare_evaluations(first, better)
+    assert found.interval.mean == pytest.approx(0.1, abs=1e-6)
+    assert "the second is better" in found.conclusion
+    assert "do not tell" in compare_evaluations(first, first).conclusion
+    assert intervals(first)["organ"].low < first.mean < intervals(first)["organ"].high
+    with pytest.raises(EvaluationError, match="no case in common"):
+        compare_evaluations(first, evaluation({"other": 0.5}))
+
+
+def test_the_summary_has_nnunets_keys_and_means():
+    labels = Labels({"background": 0, "organ": 1})
+    found = summary_of(evaluation({"a": 0.5, "b": 1.0}), labels)
+    assert found["foreground_mean"]["Dice"] == 0.75
+    assert found["mean"]["1"]["Dice"] == 0.75
+    assert sorted(found["metric_per_case"][0]["metrics"]["1"]) == [
+        "Dice",
+        "FN",
+        "FP",
+        "IoU",
+        "TN",
+        "TP",
+        "n_pred",
+        "n_ref",
+    ]
+    regions = Labels({"background": 0, "whole": (1, 2), "core": 2}, region_order=(1, 2))
+    scores = (Score("a", "whole", Overlap(1, 0, 0, 1)), Score("a", "core", Overlap(0, 0, 0, 2)))
+    summary = summary_of(Evaluation(scores), regions)
+    assert list(summary["mean"]) == ["(1, 2)", "2"]
+    assert math.isnan(summary["foreground_mean"]["Dice"]), "as nnU-Net: a label that no case has"
+
+
+def test_public_names_are_there():
+    assert callable(autoseg.compare_evaluations)
