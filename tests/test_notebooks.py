@@ -17,6 +17,7 @@ MINUTES = {
     "01_dataset_checks_and_fingerprint": 1,
     "02_the_plan_and_why": 1,
     "03_one_case_through_every_stage": 1,
+    "04_training": 3,
 }
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
