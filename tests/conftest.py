@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell are started without
 settings.register_profile("shared machine", deadline=None)  # others may compute at the same time
 settings.load_profile("shared machine")
 
