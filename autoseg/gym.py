@@ -74,11 +74,12 @@ class Exercise(Shown):
         right, evidence = self._solved()
         if said not in right:
             return Checked(said=said, right=False, told=f"Not {said!r}. {self._hint(said, evidence)}")
-        wrong_case = case is not None and isinstance(evidence, Findings) and all(case not in f.cases for f in evidence)
-        if wrong_case:
-            assert case is not None
+        if case is not None and isinstance(evidence, Findings):
             self.dataset[case]  # a name that there is not is an error
-            return Checked(said=said, right=False, told=f"{said!r} is right, but not in {case!r}. Look at others.")
+            concerned = [name for f in evidence[str(said)] for name in f.cases]
+            if concerned and case not in concerned:
+                told = f"{said!r} is right, but not in {case!r}. Look at others."
+                return Checked(said=said, right=False, told=told)
         return Checked(said=said, right=True, told=f"Right: {said!r}. {_because(evidence)}", evidence=evidence)
 
     def solution(self) -> Checked:
@@ -120,8 +121,12 @@ class Exercise(Shown):
 
 def _because(evidence: Answer | Findings) -> str:
     if isinstance(evidence, Findings):
-        return " ".join(f"{f.message} {f.advice}".strip() for f in evidence) or "The check-up finds nothing."
-    return f"{evidence.decisions[0].reason}."
+        return " ".join(_sentence(f"{f.message} {f.advice}".strip()) for f in evidence) or "The check-up finds nothing."
+    return _sentence(f"{evidence.decisions[0].reason}.")
+
+
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def exercise(which: int | str) -> Exercise:
@@ -133,7 +138,7 @@ def exercise(which: int | str) -> Exercise:
     >>> spacing.answer("median").right
     False
     >>> spacing.answer("10th percentile").told
-    "Right: '10th percentile'. axis 0 is coarse and short: its 10th percentile 4 mm, not its median."
+    "Right: '10th percentile'. Axis 0 is coarse and short: its 10th percentile 4 mm, not its median."
     """
     names = [name for name, _, _ in EXERCISES]
     if which not in names and not (isinstance(which, int) and 1 <= which <= len(names)):
@@ -262,6 +267,7 @@ KINDS = {  # of faults, as the check-up calls them
     "empty": ("a label map without foreground", "See case.stored_label()[0].max()."),
     "unused": ("a declared label that no voxel has", "Compare dataset.labels with the values of all label maps."),
     "sides": ("left and right are labels, and mirroring exchanges them", "Read the names in dataset.labels."),
+    "swapped": ("left and right exchanged in some cases", "Compare where case.label() holds each of the two."),
     "nonfinite": ("voxels that are not a number", "See numpy.isfinite(case.image().array).all()."),
     "constant": ("an image with nothing to see in it", "Compare case.image().array.min() with its max()."),
     "scale": ("intensities on another scale in some cases", "Compare case.image().array.std() between cases."),

@@ -58,6 +58,7 @@ TRUE = {  # the answers, which stand nowhere in the package
     "ct_called_mr": "modality",
     "mr_called_ct": "modality",
     "turned_case": "orientation",
+    "swapped_sides": "swapped",
     "left_and_right": "sides",
     "duplicated_case": "duplicates",
     "patient_leakage": "leakage",
@@ -66,7 +67,15 @@ TRUE = {  # the answers, which stand nowhere in the package
 }
 NUMBERS = range(1, len(EXERCISES) + 1)
 MENDED = ("shifted_header", "wrong_spacing", "masks_0_255", "interpolated_labels", "empty_label", "nan", "blank_image")
-MENDED += ("ct_called_mr", "mr_called_ct", "turned_case", "duplicated_case", "unused_label", "wrong_scale")
+MENDED += (
+    "ct_called_mr",
+    "mr_called_ct",
+    "turned_case",
+    "duplicated_case",
+    "unused_label",
+    "wrong_scale",
+    "swapped_sides",
+)
 
 
 def content(dataset):
@@ -85,7 +94,7 @@ def test_samples_are_made_the_same_again_and_are_small(name):
 
 
 def test_every_machine_makes_the_same_voxels():
-    assert content(autoseg.sample_dataset("sound")) == "1e3a3ec83e0898c2"
+    assert content(autoseg.sample_dataset("sound")) == "762225c4c765983f"
 
 
 def test_samples_differ_and_are_listed():
@@ -105,7 +114,8 @@ def test_samples_of_rules_have_no_fault(name):
 @pytest.mark.parametrize("name", FAULTS)
 def test_samples_of_faults_have_that_one_only(name):
     findings = autoseg.check(autoseg.sample_dataset(name), show_progress=False)
-    assert [f.check for f in findings] == ([] if TRUE[name] == NOTHING else [TRUE[name]])
+    also = ["sides"] if name == "swapped_sides" else []  # no left and right without that warning
+    assert [f.check for f in findings] == ([] if TRUE[name] == NOTHING else [TRUE[name], *also])
 
 
 @pytest.mark.parametrize("name", MENDED)
@@ -138,7 +148,8 @@ def test_exercises_take_the_right_answer_only(number):
     assert right == exercise.solution()
     assert right.evidence is not None
     assert len(right.told) > len(f"Right: {true!r}. ")
-    for other in set(question.choices or (1, 5)) - {true}:
+    also = {"sides"} if name == "swapped_sides" else set()  # is right too
+    for other in set(question.choices or (1, 5)) - {true} - also:
         wrong = exercise.answer(other)
         assert not wrong.right
         assert wrong.evidence is None
@@ -175,6 +186,8 @@ def test_the_case_of_a_fault_is_checked_too():
     assert exercise.answer("nonfinite", case="case_2").right
     wrong = exercise.answer("nonfinite", case="case_3")
     assert (wrong.right, wrong.told) == (False, "'nonfinite' is right, but not in 'case_3'. Look at others.")
+    assert autoseg.exercise("few_cases").answer("few", case="case_0").right, "concerns the whole dataset"
+    assert not autoseg.exercise("swapped_sides").answer("swapped", case="case_1").right
     with pytest.raises(DatasetError, match="has no case 'case_9'"):
         exercise.answer("nonfinite", case="case_9")
 
@@ -185,12 +198,18 @@ def test_dots_are_no_answer_yet():
     assert "not yet" in checked._repr_html_()
 
 
+def test_both_findings_are_right_where_there_are_two():
+    exercise = autoseg.exercise("swapped_sides")
+    assert exercise.answer("swapped", case="case_2").right
+    assert exercise.answer("sides").right
+
+
 def test_what_cannot_be_an_answer_is_refused():
     with pytest.raises(DatasetError, match=r"'mediann' is none of the choices\. Did you mean 'median'\?"):
         autoseg.exercise(1).answer("mediann")
     with pytest.raises(DatasetError, match="'four' is not a whole number, which is what exercise 27 asks for"):
         autoseg.exercise("many_channels").answer("four")
-    with pytest.raises(DatasetError, match="there is no exercise 99. They are numbered 1 to 50"):
+    with pytest.raises(DatasetError, match="there is no exercise 99. They are numbered 1 to 51"):
         autoseg.exercise(99)
     with pytest.raises(DatasetError, match="there is no exercise 'spars'. Did you mean 'sparse'"):
         autoseg.exercise("spars")
@@ -200,3 +219,21 @@ def test_voxels_are_whole_numbers():
     for name in RULES:
         array = autoseg.sample_dataset(name)[0].image().array
         np.testing.assert_array_equal(array, np.rint(array))
+
+
+def test_a_fault_in_the_header_of_a_label_map_is_told_with_both_headers():
+    (spacing,) = autoseg.check(autoseg.sample_dataset("wrong_spacing"), show_progress=False)
+    assert "16x24x24 voxels of 3x1x1 mm but the image is 16x24x24 voxels of 1.5x1x1 mm" in spacing.message
+    assert spacing.cases == ("case_2",)
+    (shifted,) = autoseg.check(autoseg.sample_dataset("shifted_header"), show_progress=False)
+    assert "the label map lies up to 4.0 voxels away from its image" in shifted.message
+    assert shifted.fix.safe
+
+
+def test_exchanged_sides_are_told_by_where_they_lie():
+    finding, _ = autoseg.check(autoseg.sample_dataset("swapped_sides"), show_progress=False)
+    assert finding.cases == ("case_2",)
+    assert "in case 'case_2' 'left kidney' lies to the right of 'right kidney' (12 mm in 'case_2')" in finding.message
+    assert "in the others to the left" in finding.message
+    few = autoseg.sample_dataset("swapped_sides").without("case_3", "case_4", "case_5")
+    assert not autoseg.check(few, show_progress=False)["swapped"]

@@ -20,7 +20,7 @@ from autoseg.data.images import Image
 from autoseg.data.labels import Labels
 
 ORGAN = Labels({"background": 0, "organ": 1})
-SIDES = Labels({"background": 0, "left kidney": 1, "right kidney": 2})
+SIDES = Labels({"background": 0, "right kidney": 1, "left kidney": 2})
 PARTS = Labels({"background": 0, "oedema": 1, "core": 2, "enhancing": 3})
 TUMOUR = Labels(
     {"background": 0, "whole tumour": (1, 2, 3), "core": (2, 3), "enhancing": 3},
@@ -71,7 +71,7 @@ class Recipe:
 
 
 def balls(shape: Shape, count: int, random: np.random.RandomState) -> np.ndarray:
-    """Label map with values 1 to `count`: balls beside each other along the last axis, 1 leftmost.
+    """Label map with values 1 to `count`: balls beside each other along the last axis, 1 first.
 
     >>> np.unique(balls((8, 20, 20), 2, np.random.RandomState(0)))
     array([0, 1, 2], dtype=uint8)
@@ -80,7 +80,8 @@ def balls(shape: Shape, count: int, random: np.random.RandomState) -> np.ndarray
     for value in range(1, count + 1):
         centre = [n / 2 + random.randint(-2, 3) * (n > 12) for n in shape[:-1]]
         centre.append(shape[-1] * (value - 0.5) / count)
-        radii = [*(max(n / 3, 1) for n in shape[:-1]), max(shape[-1] / count / 3, 1)]
+        smaller = 0.75 + 0.05 * random.randint(6)
+        radii = [max(smaller * n / 3, 1) for n in (*shape[:-1], shape[-1] / count)]
         axes = np.meshgrid(*(np.arange(n) + 0.5 for n in shape), indexing="ij")
         away = sum(((a - c) / r) ** 2 for a, c, r in zip(axes, centre, radii, strict=True))
         label[away < 1] = value
@@ -144,8 +145,13 @@ def _patients(dataset: Dataset) -> Dataset:
     return replace(dataset, training=tuple(named))
 
 
+def _exchanged(label: np.ndarray) -> np.ndarray:
+    return np.choose(label, (0, 2, 1)).astype(np.uint8)
+
+
 def _faulty(what: str, change: Callable[[Held], Held], *numbers: int, labels: Labels = ORGAN) -> Recipe:
-    return Recipe(what=what, labels=labels, fault=lambda dataset: _edit(dataset, change, *numbers))
+    spacings = ((1.5, 1.0, 1.0),)  # a header that says something
+    return Recipe(what=what, labels=labels, spacings=spacings, fault=lambda dataset: _edit(dataset, change, *numbers))
 
 
 LONG = (24, 32, 32)
@@ -200,7 +206,7 @@ RULES = {
 FAULTS = {
     "sound": Recipe(what="nothing is wrong"),
     "shifted_header": _faulty("a label map's header says 4 mm further", _label_header(origin=(4.0, 0.0, 0.0)), ODD),
-    "wrong_spacing": _faulty("a label map's header has another spacing", _label_header(spacing=(2.0, 1.0, 1.0)), ODD),
+    "wrong_spacing": _faulty("a label map's header has another spacing", _label_header(spacing=(3.0, 1.0, 1.0)), ODD),
     "masks_0_255": _faulty("masks of 0 and 255", _label(lambda label: label * 255)),
     "interpolated_labels": _faulty("a label map that was interpolated", _label(_between), ODD),
     "empty_label": _faulty("a label map without foreground", _label(np.zeros_like), ODD),
@@ -215,6 +221,7 @@ FAULTS = {
     ),
     "mr_called_ct": Recipe(what="MRI that is called CT", fault=lambda d: fixes.declare_channels(d, "CT")),
     "turned_case": _faulty("a case stored from right to left", _turned, ODD),
+    "swapped_sides": _faulty("left and right exchanged in a case", _label(_exchanged), ODD, labels=SIDES),
     "left_and_right": Recipe(what="left and right as labels, which mirroring exchanges", labels=SIDES),
     "duplicated_case": Recipe(what="one case twice", fault=_twice),
     "patient_leakage": Recipe(what="two scans of each patient", cases=10, fault=_patients),

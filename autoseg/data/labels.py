@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -95,6 +96,21 @@ class Labels(Shown):
     def permitted(self) -> tuple[int, ...]:
         """Every integer that a label map may hold."""
         return self.values if self.ignore is None else (*self.values, self.ignore)
+
+    @property
+    def sides(self) -> tuple[tuple[str, str], ...]:
+        """Pairs of labels whose names differ only by the side, left before right.
+
+        >>> Labels({"background": 0, "right kidney": 1, "left kidney": 2}).sides
+        (('left kidney', 'right kidney'),)
+        """
+        names = {name.lower(): name for name in self.regions}
+        return tuple(
+            (name, names[other])
+            for low, name in names.items()
+            for left, right in (("left", "right"), ("l", "r"))
+            if (other := re.sub(rf"(?<![a-z]){left}(?![a-z])", right, low)) != low and other in names
+        )
 
     @property
     def in_files(self) -> dict[int, FileValue]:

@@ -8,6 +8,8 @@ from autoseg.display.slices import Overlay, thumbnail
 from autoseg.display.words import number
 from autoseg.gym import Checked, Exercise
 
+SMALL = 64.0  # page pixels of a case
+
 
 @render.register
 def show_exercise(exercise: Exercise) -> str:
@@ -29,7 +31,7 @@ def show_exercise(exercise: Exercise) -> str:
 def unlabelled(exercise: Exercise) -> Html:
     """What is told of a dataset with a fault; its label maps are left to be looked at."""
     dataset = exercise.dataset
-    shown = [[(thumbnail(case.image(), Overlay()), case.name)] for case in dataset]
+    shown = [[(thumbnail(case.image(), Overlay(), height=SMALL), case.name)] for case in dataset]
     declared = {
         "cases": len(dataset),
         "channel": ", ".join(dataset.channels),

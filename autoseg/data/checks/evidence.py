@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -63,7 +63,8 @@ class LabelEvidence:
 
     `values` are the most frequent ones with their voxels, whole numbers or, where `channels` is more than one, colours;
     `distinct` is how many there are. `flatness` is the share of neighbouring voxels, one of them labelled, that agree:
-    near 1 for labels, near 0 for intensities.
+    near 1 for labels, near 0 for intensities. `leftward` is how far to the left, in mm, the middle of each label lies
+    that has a side.
     """
 
     grid: Grid
@@ -75,6 +76,7 @@ class LabelEvidence:
     farthest: float
     flatness: float
     content: str
+    leftward: dict[str, float] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +107,7 @@ def look_at(case: Case, *, labelled: bool) -> Evidence:
     except DatasetError as error:
         return Evidence(name=case.name, image=seen, image_problem=image_problem, label_problem=str(error))
     label_map = _label_map(case, stored, grid)
-    label = _of_label(stored, label_map.grid, case.labels)
+    label = replace(_of_label(stored, label_map.grid, case.labels), leftward=_leftward(label_map))
     return Evidence(
         name=case.name,
         image=seen,
@@ -189,6 +191,17 @@ def _of_label(stored: np.ndarray, grid: Grid, labels: Labels) -> LabelEvidence:
         flatness=1.0 if set(counts) <= known else _flatness(stored[0]),
         content=_content(stored),
     )
+
+
+def _leftward(label_map: LabelMap) -> dict[str, float]:
+    """Of each label that has a side and occurs in a volume; the world's first axis grows to the left."""
+    found: dict[str, float] = {}
+    sided = [name for pair in label_map.labels.sides for name in pair if label_map.grid.dimensions == 3]
+    for name in sided:
+        inside = np.isin(label_map.array, label_map.labels.regions[name])
+        if inside.any():
+            found[name] = float(label_map.grid.to_world(np.argwhere(inside).mean(axis=0))[0])
+    return found
 
 
 def _numbers(values: np.ndarray, *, whole: bool) -> dict[FileValue, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator
 
@@ -285,24 +284,4 @@ def remap(survey: Survey) -> Iterator[Finding]:
         )
 
 
-def sides(survey: Survey) -> Iterator[Finding]:
-    """Left and right as labels of their own, which mirroring turns into each other."""
-    names = {name.lower(): name for name in survey.dataset.labels.regions}
-    pairs = [
-        (name, names[other])
-        for low, name in names.items()
-        for left, right in (("left", "right"), ("l", "r"))
-        if (other := re.sub(rf"(?<![a-z]){left}(?![a-z])", right, low)) != low and other in names
-    ]
-    if pairs:
-        yield Finding(
-            check="sides",
-            severity="warning",
-            cases=(),
-            message=f"{few([f'{a!r} and {b!r}' for a, b in pairs])} differ only by the side, and mirroring puts one "
-            "on the other's.",
-            advice="Train without mirroring: blueprint.changed(mirroring=False).",
-        )
-
-
-LABELS: tuple[Check, ...] = (nonfinite, intensities, broken, values, empty, unused, numbering, remap, sides)
+LABELS: tuple[Check, ...] = (nonfinite, intensities, broken, values, empty, unused, numbering, remap)

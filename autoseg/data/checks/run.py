@@ -15,10 +15,11 @@ from autoseg.data.checks.finding import SEVERITIES, Findings
 from autoseg.data.checks.geometry import GEOMETRY
 from autoseg.data.checks.intensities import INTENSITIES
 from autoseg.data.checks.labels import LABELS
+from autoseg.data.checks.sides import SIDES
 from autoseg.data.checks.survey import Check, Survey
 from autoseg.data.dataset import Dataset
 
-CHECKS: tuple[Check, ...] = (*FILES, *GEOMETRY, *LABELS, *INTENSITIES, *CASES)
+CHECKS: tuple[Check, ...] = (*FILES, *GEOMETRY, *LABELS, *SIDES, *INTENSITIES, *CASES)
 
 
 def check(
