@@ -46,6 +46,15 @@ def child(folder) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", CHILD, str(folder)], stdout=subprocess.PIPE, env=environment)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Sums depend on how many threads share them, so a run is the same only with as many."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def whole():
     """The run that nothing happened to."""
