@@ -24,10 +24,18 @@ LAYERS = (  # each may import those before it; of rooms on one line, none may im
 )
 INSIDE_DATA = (
     *("geometry", "stash", "formats", "exchange", "labels", "label_values", "images", "corrections", "splits"),
-    *("dataset", "pairs", "memory", "opening"),
-    *("fixes", "checks", "generated", "samples", "case_facts", "fingerprint"),
+    *("dataset", "fixes", "pairs", "memory", "opening"),
+    *("checks", "generated", "samples", "case_facts", "fingerprint"),
 )
-WITHOUT_TORCH = ("core", "data", "planning", "gym", "evaluation.metrics", "interop.nnunet_plans", "interop.nnunet_dataset")
+WITHOUT_TORCH = (
+    "core",
+    "data",
+    "planning",
+    "gym",
+    "evaluation.metrics",
+    "interop.nnunet_plans",
+    "interop.nnunet_dataset",
+)
 HEAVY = {"torch", "monai", "matplotlib", "pandas", "SimpleITK", "ipywidgets", "IPython", "nibabel", "blosc2"}
 
 

@@ -59,6 +59,24 @@ def test_masks_of_255_are_written_back_as_255(tmp_path: Path) -> None:
     assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out.png"))), mask(255))
 
 
+def test_a_label_named_by_its_value_in_the_files_is_numbered_inside(tmp_path: Path) -> None:
+    image, label = write(tmp_path / "a.png", grey()), write(tmp_path / "a_mask.png", mask(255))
+    dataset = dataset_from_files([image], [label], label_names={"background": 0, "cell": 255})
+    assert dataset.labels.names == {"background": 0, "cell": 1}
+    assert dataset.labels.in_files == {1: 255}
+    assert set(np.unique(dataset[0].label().array)) == {0, 1}
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_eight_bit_intensities_are_no_label_map(tmp_path: Path, suffix: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32)).astype(np.uint8)
+    image, label = write(tmp_path / "a.png", grey(shape=(32, 32))), write(tmp_path / f"a_mask{suffix}", noise)
+    with pytest.raises(
+        DatasetError, match=r"different values, so it is no label map\. Are images and labels exchanged"
+    ):
+        dataset_from_files([image], [label])
+
+
 def test_grey_stored_as_colours_is_one_channel_and_colours_are_three(tmp_path: Path) -> None:
     write(tmp_path / "images/a.png", np.stack([grey()] * 3, axis=-1))
     write(tmp_path / "labels/a.png", mask(1, 2))

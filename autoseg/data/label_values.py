@@ -9,6 +9,8 @@ from autoseg.core.types import LabelArray
 from autoseg.data.labels import FileValue, Labels
 
 TABLE = 1 << 16  # integers up to here are counted and replaced through a table, in one pass over the voxels
+FEW = 20  # label values that nobody takes for intensities
+FLAT = 0.6  # share of equal neighbours below which more than a few values are intensities and not labels
 
 
 def count_values(stored: np.ndarray) -> dict[int | float, int]:
@@ -22,6 +24,21 @@ def count_values(stored: np.ndarray) -> dict[int | float, int]:
         return {int(v): int(counts[v]) for v in np.flatnonzero(counts)}
     found, often = np.unique(stored, return_counts=True)
     return dict(zip(found.tolist(), often.tolist(), strict=True))
+
+
+def flatness(values: np.ndarray) -> float:
+    """The share of neighbours, at least one of them not zero, that are equal: near 1 for labels, near 0 for images.
+
+    >>> flatness(np.array([[0, 1, 1], [0, 1, 1]]))
+    0.6666666666666666
+    """
+    same = pairs = 0
+    for axis in range(values.ndim):
+        first, second = (np.take(values, range(a, values.shape[axis] - 1 + a), axis) for a in (0, 1))
+        inside = (first != 0) | (second != 0)
+        pairs += int(inside.sum())
+        same += int((inside & (first == second)).sum())
+    return same / pairs if pairs else 1.0
 
 
 def meant_by(stored: np.ndarray, labels: Labels) -> np.ndarray:

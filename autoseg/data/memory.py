@@ -9,6 +9,7 @@ from typing import Any
 from autoseg.core.errors import DatasetError, ImageError
 from autoseg.data.dataset import Case, Dataset, Held
 from autoseg.data.exchange import library_of, voxels_from
+from autoseg.data.fixes import number_labels
 from autoseg.data.formats import suffix_of
 from autoseg.data.images import Image
 from autoseg.data.labels import Labels
@@ -63,7 +64,7 @@ def dataset_from_arrays(
         Case(name=case, image_paths=(), label_path=None, channels=named, labels=meaning, held=h)
         for case, h in zip(called, held, strict=True)
     )
-    return Dataset(name=name, folder=None, channels=named, labels=meaning, training=training)
+    return number_labels(Dataset(name=name, folder=None, channels=named, labels=meaning, training=training))
 
 
 def _held(case: str, image: Any, label: Any, spacing: Sequence[float] | None, channels: Sequence[str]) -> Held:

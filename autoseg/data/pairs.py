@@ -14,9 +14,10 @@ import numpy as np
 from autoseg.core.errors import DatasetError
 from autoseg.core.types import PathLike
 from autoseg.data.dataset import Case, Dataset
+from autoseg.data.fixes import number_labels
 from autoseg.data.formats import SUFFIXES, read_voxels, suffix_of
 from autoseg.data.images import default_channels, without_copies
-from autoseg.data.label_values import count_values
+from autoseg.data.label_values import FEW, FLAT, count_values, flatness
 from autoseg.data.labels import FileValue, Labels, Values
 
 Files = str | Sequence[PathLike | Sequence[PathLike]]  # a glob pattern, or a path (or a path a channel) for each case
@@ -46,8 +47,8 @@ def dataset_from_files(
         images: a glob pattern, or a list with a path for each case, or with a list of paths, one a channel.
         labels: a glob pattern or a list, one a case. Patterns are matched by name; lists are taken in their order.
         channels: their names; ``CT`` decides the normalization. From the first image where they are not given.
-        label_names: every label with its value, such as ``{"background": 0, "liver": 1}``. Without it all label maps
-            are read once, and each value that occurs becomes a label.
+        label_names: every label with its value, such as ``{"background": 0, "liver": 255}``; predictions are written
+            with these values. Without it all label maps are read once, and each value that occurs becomes a label.
         test: images without label maps.
 
     Raises `DatasetError` where images and label maps cannot be matched, or label values are intensities.
@@ -69,7 +70,7 @@ def dataset_from_files(
     )
     rest = {_stem(paths[0]): paths for paths in _listed(test)}
     tests = tuple(Case(name=n, image_paths=p, label_path=None, channels=named, labels=meaning) for n, p in rest.items())
-    return Dataset(name=name, folder=None, channels=named, labels=meaning, training=training, test=tests)
+    return number_labels(Dataset(name=name, folder=None, channels=named, labels=meaning, training=training, test=tests))
 
 
 def _listed(files: Files) -> list[tuple[Path, ...]]:
@@ -232,10 +233,11 @@ def values_of(stored: np.ndarray, name: str) -> Mapping[FileValue, int]:
         values: dict[FileValue, int] = {tuple(map(int, c)): int(n) for c, n in zip(found, counts, strict=True)}
     else:
         values = {(int(v) if float(v).is_integer() else v): n for v, n in count_values(stored[0]).items()}
-    if len(values) > MOST or any(isinstance(v, float) for v in values):
+    grey = len(stored) == 1 and len(values) > FEW and flatness(stored[0]) < FLAT
+    if grey or len(values) > MOST or any(isinstance(v, float) for v in values):
         raise DatasetError(
-            f"{name} holds {len(values):,} different values, so it is no label map. Are images and labels exchanged? "
-            "If its values only have to be rounded, say what they mean: label_names={'background': 0, ...}."
+            f"{name} holds {len(values):,} different values, so it is no label map. Are images and labels exchanged, "
+            "or was it saved as JPEG? If its values only have to be rounded, say what they mean: label_names={'background': 0, ...}."
         )
     return values
 

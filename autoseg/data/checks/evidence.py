@@ -13,11 +13,10 @@ from autoseg.data.corrections import onto
 from autoseg.data.dataset import Case
 from autoseg.data.geometry import Grid
 from autoseg.data.images import Image, LabelMap
-from autoseg.data.label_values import count_values
+from autoseg.data.label_values import FEW, count_values, flatness
 from autoseg.data.labels import FileValue, Labels
 
 SAMPLE = 200_000  # voxels that percentiles and flatness are read from
-FEW = 20  # label values that nobody takes for intensities
 LISTED = 256  # label values that are kept by name; a label map with more of them is hardly one
 AIR = -500  # Hounsfield units; below is air or lung, never in an MR
 RIM = 6  # voxels around the labels in which edges are compared
@@ -188,7 +187,7 @@ def _of_label(stored: np.ndarray, grid: Grid, labels: Labels) -> LabelEvidence:
         nonfinite=nonfinite,
         broken=int((away > 0).sum()),
         farthest=float(away.max(initial=0)),
-        flatness=1.0 if set(counts) <= known else _flatness(stored[0]),
+        flatness=1.0 if set(counts) <= known else flatness(stored[0]),
         content=_content(stored),
     )
 
@@ -220,17 +219,6 @@ def _colours(stored: np.ndarray) -> dict[FileValue, int]:
     red, green, blue = (channel.astype(np.int64) for channel in stored[:3])
     packed, counts = np.unique((red << 16) | (green << 8) | blue, return_counts=True)
     return {(int(c) >> 16, (int(c) >> 8) & 255, int(c) & 255): int(n) for c, n in zip(packed, counts, strict=True)}
-
-
-def _flatness(values: np.ndarray) -> float:
-    """The share of neighbours, at least one of them not zero, that are equal."""
-    same = pairs = 0
-    for axis in range(values.ndim):
-        first, second = (np.take(values, range(a, values.shape[axis] - 1 + a), axis) for a in (0, 1))
-        inside = (first != 0) | (second != 0)
-        pairs += int(inside.sum())
-        same += int((inside & (first == second)).sum())
-    return same / pairs if pairs else 1.0
 
 
 def _is_image(stored: np.ndarray, image: Image) -> bool:

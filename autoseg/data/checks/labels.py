@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Iterator
 
 from autoseg.data import fixes
-from autoseg.data.checks.evidence import FEW, LISTED, Evidence, LabelEvidence
+from autoseg.data.checks.evidence import LISTED, Evidence, LabelEvidence
 from autoseg.data.checks.files import leave_out
 from autoseg.data.checks.finding import Finding, Fix
 from autoseg.data.checks.survey import Check, Survey, cases_of, few
+from autoseg.data.label_values import FEW, FLAT
 from autoseg.data.labels import FileValue, Labels
 
 ROUNDED = 0.01  # how far from a whole number a value may be that was only stored as a float
-FLAT = 0.6  # share of equal neighbours below which values are intensities and not labels
 
 
 def nonfinite(survey: Survey) -> Iterator[Finding]:
