@@ -72,7 +72,7 @@ def test_eight_bit_intensities_are_no_label_map(tmp_path: Path, suffix: str) -> 
     noise = np.random.default_rng(0).integers(0, 256, (32, 32)).astype(np.uint8)
     image, label = write(tmp_path / "a.png", grey(shape=(32, 32))), write(tmp_path / f"a_mask{suffix}", noise)
     with pytest.raises(
-        DatasetError, match=r"different values, so it is no label map\. Are images and labels exchanged"
+        DatasetError, match=r"different values, so it is no label map\. Are images and labels"
     ):
         dataset_from_files([image], [label])
 

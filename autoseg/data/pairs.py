@@ -237,7 +237,8 @@ def values_of(stored: np.ndarray, name: str) -> Mapping[FileValue, int]:
     if grey or len(values) > MOST or any(isinstance(v, float) for v in values):
         raise DatasetError(
             f"{name} holds {len(values):,} different values, so it is no label map. Are images and labels exchanged, "
-            "or was it saved as JPEG? If its values only have to be rounded, say what they mean: label_names={'background': 0, ...}."
+            "or was it saved as JPEG? If its values only have to be rounded, say what they mean: "
+            "label_names={'background': 0, ...}."
         )
     return values
 
