@@ -80,7 +80,7 @@ def balls(shape: Shape, count: int, random: np.random.RandomState) -> np.ndarray
     for value in range(1, count + 1):
         centre = [n / 2 + random.randint(-2, 3) * (n > 12) for n in shape[:-1]]
         centre.append(shape[-1] * (value - 0.5) / count)
-        smaller = 0.75 + 0.05 * random.randint(6)
+        smaller = 0.85 + 0.03 * random.randint(6)
         radii = [max(smaller * n / 3, 1) for n in (*shape[:-1], shape[-1] / count)]
         axes = np.meshgrid(*(np.arange(n) + 0.5 for n in shape), indexing="ij")
         away = sum(((a - c) / r) ** 2 for a, c, r in zip(axes, centre, radii, strict=True))
@@ -90,7 +90,7 @@ def balls(shape: Shape, count: int, random: np.random.RandomState) -> np.ndarray
 
 def paint(label: np.ndarray, random: np.random.RandomState, *, ct: bool) -> np.ndarray:
     """Whole numbers with noise, each label brighter than the one before; CT has air at the border."""
-    image = 90 + 25 * label.astype(np.int64) + random.randint(-9, 10, label.shape)
+    image = 100 + 90 * label.astype(np.int64) + random.randint(-32, 33, label.shape)
     if ct:
         for axis in range(label.ndim):
             np.moveaxis(image, axis, 0)[[0, -1]] = AIR
@@ -214,7 +214,7 @@ FAULTS = {
         "an image under its label map's name", lambda held: replace(held, label=held.image.array.copy()), ODD
     ),
     "nan": _faulty("voxels that are not a number", _image(_nan), ODD),
-    "blank_image": _faulty("an image with one intensity everywhere", _image(lambda a: np.full_like(a, 90)), ODD),
+    "blank_image": _faulty("an image with one intensity everywhere", _image(lambda a: np.full_like(a, 100)), ODD),
     "wrong_scale": _faulty("intensities times 1000", _image(lambda array: array * 1000), ODD),
     "ct_called_mr": Recipe(
         what="CT that is called MRI", channels=("CT",), fault=lambda d: fixes.declare_channels(d, "MRI")
