@@ -18,6 +18,7 @@ MINUTES = {
     "02_the_plan_and_why": 1,
     "03_one_case_through_every_stage": 1,
     "04_training": 3,
+    "08_your_own_data": 2,
     "20_rule_gym": 1,
     "21_rule_gym_teacher": 1,
 }
