@@ -150,8 +150,7 @@ def _exchanged(label: np.ndarray) -> np.ndarray:
 
 
 def _faulty(what: str, change: Callable[[Held], Held], *numbers: int, labels: Labels = ORGAN) -> Recipe:
-    spacings = ((1.5, 1.0, 1.0),)  # a header that says something
-    return Recipe(what=what, labels=labels, spacings=spacings, fault=lambda dataset: _edit(dataset, change, *numbers))
+    return Recipe(what=what, labels=labels, fault=lambda dataset: _edit(dataset, change, *numbers))
 
 
 LONG = (24, 32, 32)
@@ -229,4 +228,6 @@ FAULTS = {
     "five_cases": Recipe(what="five cases, just enough for five folds", cases=5),
     "unused_label": Recipe(what="a label that no voxel has", fault=lambda d: fixes.declare_labels(d, {"lesion": 2})),
 }
+HEADER = ((1.5, 1.0, 1.0),)  # says something, which 1 mm everywhere does not
+FAULTS = {name: replace(recipe, spacings=HEADER) for name, recipe in FAULTS.items()}
 GENERATED = {**RULES, **FAULTS}

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from scipy import ndimage
 
 from autoseg.core.errors import DatasetError, ImageError
 from autoseg.core.types import ChannelArray, LabelArray
@@ -194,12 +195,14 @@ def _of_label(stored: np.ndarray, grid: Grid, labels: Labels) -> LabelEvidence:
 
 def _leftward(label_map: LabelMap) -> dict[str, float]:
     """Of each label that has a side and occurs in a volume; the world's first axis grows to the left."""
+    sides = label_map.labels.sides if label_map.grid.dimensions == 3 else ()
+    boxes = ndimage.find_objects(label_map.array) if sides else []
     found: dict[str, float] = {}
-    sided = [name for pair in label_map.labels.sides for name in pair if label_map.grid.dimensions == 3]
-    for name in sided:
-        inside = np.isin(label_map.array, label_map.labels.regions[name])
-        if inside.any():
-            found[name] = float(label_map.grid.to_world(np.argwhere(inside).mean(axis=0))[0])
+    for name in (name for pair in sides for name in pair):
+        values = [v for v in label_map.labels.regions[name] if 0 < v <= len(boxes) and boxes[v - 1]]
+        places = [np.argwhere(label_map.array[boxes[v - 1]] == v) + [s.start for s in boxes[v - 1]] for v in values]
+        if places:
+            found[name] = float(label_map.grid.to_world(np.concatenate(places).mean(axis=0))[0])
     return found
 
 
