@@ -71,9 +71,7 @@ def test_a_label_named_by_its_value_in_the_files_is_numbered_inside(tmp_path: Pa
 def test_eight_bit_intensities_are_no_label_map(tmp_path: Path, suffix: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (32, 32)).astype(np.uint8)
     image, label = write(tmp_path / "a.png", grey(shape=(32, 32))), write(tmp_path / f"a_mask{suffix}", noise)
-    with pytest.raises(
-        DatasetError, match=r"different values, so it is no label map\. Are images and labels"
-    ):
+    with pytest.raises(DatasetError, match=r"different values, so it is no label map\. Are images and labels"):
         dataset_from_files([image], [label])
 
 
@@ -129,6 +127,10 @@ def test_the_ct_sample_with_42_scattered_labels_opens_and_keeps_its_values(share
     assert dataset.labels.foreground == tuple(range(1, len(values) + 1))
     assert np.array_equal(found.to("numpy"), stored[0])
     assert len(extract_fingerprint(dataset, show_progress=False).cases) == 1
+    with pytest.warns(UserWarning, match="has one case"):
+        plan = autoseg.make_plan(autoseg.extract_fingerprint(dataset, show_progress=False))
+    prepared = autoseg.preprocess(dataset, plan["3d_fullres"], show_progress=False)
+    assert len(prepared[prepared.cases[0]].class_locations) == 41
 
 
 @pytest.mark.parametrize(

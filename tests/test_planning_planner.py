@@ -88,10 +88,14 @@ def test_an_empty_axis_names_the_case():
         make_plan(fingerprint_from([((60, 60, 60), EVEN), ((60, 0, 60), EVEN)]))
 
 
-@pytest.mark.parametrize("cases", [0, 1])
-def test_a_single_case_is_refused(cases):
-    with pytest.raises(PlanError, match=rf"has {cases} case\(s\). A plan needs at least two"):
-        make_plan(fingerprint_from([((60, 60, 60), EVEN)] * cases))
+def test_no_case_is_refused():
+    with pytest.raises(PlanError, match="has no cases"):
+        make_plan(fingerprint_from([]))
+
+
+def test_a_single_case_is_planned_with_a_warning():
+    with pytest.warns(UserWarning, match="has one case, 'case_0': the plan fits it, and says nothing of the next"):
+        assert make_plan(fingerprint_from([((60, 60, 60), EVEN)]))["3d_fullres"].batch_size == 2
 
 
 def test_no_channels_are_refused():

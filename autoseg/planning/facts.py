@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -54,10 +55,13 @@ def check_fingerprint(fingerprint: Fingerprint) -> None:
     """Raise `PlanError` where no plan can be made from these facts."""
     if not fingerprint.channels:
         raise PlanError(f"{fingerprint.dataset_name!r} has no channels. A plan needs at least one.")
-    if len(fingerprint.cases) < 2:
-        raise PlanError(
-            f"{fingerprint.dataset_name!r} has {len(fingerprint.cases)} case(s). A plan needs at least two: medians of "
-            "one case say nothing about the next, and none would be left to validate on. Add cases to the dataset."
+    if not fingerprint.cases:
+        raise PlanError(f"{fingerprint.dataset_name!r} has no cases. A plan is made from their shapes and spacings.")
+    if len(fingerprint.cases) == 1:
+        warnings.warn(
+            f"{fingerprint.dataset_name!r} has one case, {fingerprint.cases[0].name!r}: the plan fits it, and says "
+            "nothing of the next. No case is left to validate on, so train with fold='all', and believe no score.",
+            stacklevel=3,
         )
     for case in fingerprint.cases:
         _check_case(case)
