@@ -13,6 +13,8 @@ from autoseg.data.fingerprint import extract_fingerprint
 from autoseg.data.images import write_label_map
 from autoseg.data.opening import open_dataset
 from autoseg.data.pairs import dataset_from_files
+from autoseg.planning.planner import make_plan
+from autoseg.preprocessing.store import preprocess
 
 
 def write(path: Path, array: np.ndarray) -> Path:
@@ -128,8 +130,8 @@ def test_the_ct_sample_with_42_scattered_labels_opens_and_keeps_its_values(share
     assert np.array_equal(found.to("numpy"), stored[0])
     assert len(extract_fingerprint(dataset, show_progress=False).cases) == 1
     with pytest.warns(UserWarning, match="has one case"):
-        plan = autoseg.make_plan(autoseg.extract_fingerprint(dataset, show_progress=False))
-    prepared = autoseg.preprocess(dataset, plan["3d_fullres"], show_progress=False)
+        plan = make_plan(extract_fingerprint(dataset, show_progress=False))
+    prepared = preprocess(dataset, plan["3d_fullres"], show_progress=False)
     assert len(prepared[prepared.cases[0]].class_locations) == 41
 
 
