@@ -36,7 +36,7 @@ from autoseg.training.transfer import Transfer
 from autoseg.training.validation import CaseValidator, predicted_values, validate_patches
 
 ENDING = 1.0  # seconds of a budget, or 2% of it, to save the model and draw the last curves
-VALIDATION_PAYS = 8  # times its own length of training between two validations
+VALIDATION_PAYS = 16  # times its own length of training between two validations
 EPOCHS_IN_A_BUDGET = 15  # with a budget of minutes no epoch is longer than this share, so that the curve has points
 
 
@@ -185,7 +185,7 @@ class Training(Shown):
         with watch("patches"):
             self.feed.prepare_validation()  # read once, and no part of what a validation costs
         with watch("validation"):
-            longest = (self.seconds - base) / 10 if self.blueprint.minutes else float("inf")
+            longest = (self.seconds - base) / 20 if self.blueprint.minutes else float("inf")
             validation_loss, pseudo_dice = validate_patches(self.learner, self.feed, longest)
             self._predict_example()
         case_dice: tuple[float, ...] = ()

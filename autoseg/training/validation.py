@@ -17,7 +17,7 @@ from autoseg.training.history import EpochRecord
 from autoseg.training.learner import Learner
 from autoseg.training.pseudo_dice import PseudoDice
 
-SHARE = 0.05  # of a budget of minutes may go into validating whole cases
+SHARE = 0.03  # of a budget of minutes may go into validating whole cases
 TIMES = 20  # in a training that counts epochs
 
 
@@ -49,7 +49,7 @@ class CaseValidator:
         self.cost, self.validated_at = 0.0, 0.0
 
     def due(self, epochs: Sequence[EpochRecord], seconds: float) -> bool:
-        """Every so many epochs; with a budget of minutes, when it would take a twentieth of the time since the last."""
+        """Every so many epochs; with a budget of minutes, when it would take so little of the time since the last."""
         if not self.wanted:
             return False
         if self.blueprint.epochs is not None:
