@@ -150,5 +150,15 @@ def test_values_in_words(value, words):
     assert in_words(value) == words
 
 
+def test_a_function_goes_by_its_name():
+    def ranks(channel, inside):
+        return channel
+
+    name = next(d.name for d in CASCADE.trace if d.name.startswith("normalization/"))
+    plan = CASCADE.what_if({name: ranks})
+    assert repr(plan.why(name)).startswith(f"{name} = ranks (given)")
+    assert repr(plan.trace[name]).startswith(f"{name} = ranks (given)")
+
+
 def test_long_values_are_cut():
     assert len(in_words(tuple("abcdefgh" * 30))) == 96

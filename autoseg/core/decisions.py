@@ -113,7 +113,8 @@ class Decision(Shown):
         return self.name.rpartition("/")[2]
 
     def __repr__(self) -> str:
-        lines = [f"{self.name} = {self.value!r} ({self.kind})", f"  because {self.reason}"]
+        written = getattr(self.value, "__name__", None) or repr(self.value)  # a function goes by its name
+        lines = [f"{self.name} = {written} ({self.kind})", f"  because {self.reason}"]
         if self.tried:
             lines.append(f"  {len(self.tried)} candidates were tried")
         if self.source:

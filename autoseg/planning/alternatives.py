@@ -192,7 +192,8 @@ class Comparison(Shown):
         if self.first is not None:
             lines.append(f"first: {self.first}" + (f"\n  {self.first.flipped}" if self.first.flipped else ""))
             pulled = len(self.followers)
-            lines.append(f"  which pulled {pulled} other decisions along" if pulled else "  and nothing else with it")
+            others = f"{pulled} other decision{'s' * (pulled > 1)}"
+            lines.append(f"  which pulled {others} along" if pulled else "  and nothing else with it")
         return "\n".join(lines + [f"  {change}" for change in self.changes])
 
 

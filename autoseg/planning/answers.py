@@ -103,7 +103,7 @@ def in_words(value: Any) -> str:
     if isinstance(value, tuple):
         joined = "x" if value and all(_is_number(item) for item in value) else ", "
         return _cut(joined.join(map(in_words, value)))
-    return _cut(str(value).partition("\n")[0])
+    return _cut(getattr(value, "__name__", None) or str(value).partition("\n")[0])
 
 
 def _is_number(value: Any) -> bool:
