@@ -19,6 +19,7 @@ MINUTES = {
     "03_one_case_through_every_stage": 1,
     "04_training": 3,
     "08_your_own_data": 2,
+    "09_extending": 3,
     "20_rule_gym": 1,
     "21_rule_gym_teacher": 1,
 }
