@@ -99,7 +99,7 @@ def _cases(sampled: Sampled) -> Html | None:
     return section(
         "Patches of each case",
         strip([n for _, n in counts], (0, most[1])),
-        text(f"From {fewest[1]} ({fewest[0]}) to {most[1]} ({most[0]}): nnU-Net draws cases evenly, and the rest is chance."),
+        text(f"From {fewest[1]} ({fewest[0]}) to {most[1]} ({most[0]}): nnU-Net draws evenly, the rest is chance."),
         hint="a dot a case",
     )
 
