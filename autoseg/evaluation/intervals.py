@@ -12,6 +12,7 @@ from autoseg.core.shown import Shown
 from autoseg.evaluation.scores import Evaluation
 
 DRAWS = 5000
+ENOUGH = 6  # cases below which an interval over them says nothing
 SEED = 0
 
 
@@ -58,6 +59,8 @@ class ModelComparison(Shown):
     @property
     def conclusion(self) -> str:
         """What the interval allows to say."""
+        if len(self.differences) < ENOUGH:
+            return f"{len(self.differences)} cases are too few to tell which is better"
         if self.interval.low > 0:
             return "the second is better on these cases, beyond what the choice of cases explains"
         if self.interval.high < 0:
