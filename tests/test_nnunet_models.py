@@ -129,6 +129,17 @@ def test_what_nnunet_cannot_hold_is_refused(tmp_path):
         export_nnunet_model([random_model(), random_model()], tmp_path)
     with pytest.raises(ModelError, match="no model was given"):
         export_nnunet_model([], tmp_path)
+    flat = configuration().network
+    one_stage = replace(
+        flat,
+        features=(8,),
+        kernel_sizes=flat.kernel_sizes[:1],
+        strides=flat.strides[:1],
+        encoder_blocks=(2,),
+        decoder_blocks=(),
+    )
+    with pytest.raises(ModelError, match="one stage, for images below 8 voxels; nnU-Net cannot build it"):
+        export_nnunet_model(random_model(configuration(network=one_stage)), tmp_path)
     assert not list(tmp_path.iterdir())
 
 

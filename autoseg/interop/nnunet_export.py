@@ -69,6 +69,10 @@ def _shared_spec(models: Sequence[TrainedModel]) -> NetworkSpec:
         raise ModelError("no model was given. Pass training.model, or a list of models of several folds.")
     first = models[0]
     spec = network_spec(first.configuration, first.blueprint)
+    if spec.stages < 2:
+        raise ModelError(
+            "this network has one stage, for images below 8 voxels; nnU-Net cannot build it. export_onnx takes it."
+        )
     for model in models:
         if model.blueprint.network is not None:
             raise ModelError(
