@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from autoseg.evaluation.scores import evaluate as evaluate
     from autoseg.evaluation.selection import choose_best as choose_best
     from autoseg.evaluation.selection import cross_validate as cross_validate
+    from autoseg.evaluation.surfaces import surface_table as surface_table
     from autoseg.gym import exercise as exercise
     from autoseg.interop.bundle import export_bundle as export_bundle
     from autoseg.interop.downloads import download_dataset as download_dataset
@@ -116,6 +117,7 @@ PUBLIC = {  # name: the module it lives in, in the order of the work
     "Prediction": "prediction.inference",
     "evaluate": "evaluation.scores",
     "compare_evaluations": "evaluation.intervals",
+    "surface_table": "evaluation.surfaces",
     "cross_validate": "evaluation.selection",
     "choose_best": "evaluation.selection",
     "Evaluation": "evaluation.scores",

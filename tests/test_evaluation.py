@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from making import ball
+from making import ball, make_dataset
 
 import autoseg
 from autoseg.core.errors import EvaluationError
@@ -18,6 +19,7 @@ from autoseg.evaluation.metrics import Overlap
 from autoseg.evaluation.scores import Evaluation, Score
 from autoseg.evaluation.summary import summary_of
 from autoseg.evaluation.surfaces import surface_distance
+from autoseg.prediction.inference import Prediction
 
 
 def box(start, stop, shape=(20, 20, 20)):
@@ -98,5 +100,13 @@ def test_the_summary_has_nnunets_keys_and_means():
     assert math.isnan(summary["foreground_mean"]["Dice"]), "as nnU-Net: a label that no case has"
 
 
-def test_public_names_are_there():
-    assert callable(autoseg.compare_evaluations)
+def test_surfaces_and_volumes_of_all_cases_are_one_table(tmp_path):
+    dataset = autoseg.open_dataset(make_dataset(tmp_path, cases=2, shape=(16, 20, 24)))
+    perfect = [Prediction(case=case, label_map=case.label()) for case in dataset]
+    moved = replace(perfect[1].label_map, array=np.roll(perfect[1].label_map.array, 2, axis=2))
+    table = autoseg.surface_table([perfect[0], replace(perfect[1], label_map=moved)], dataset)
+    assert table["hd95"].tolist()[:2] == [0, 0]
+    assert table["surface_dice"].tolist()[:2] == [1, 1]
+    assert all(1 < d <= 2 for d in table["hd95"].tolist()[2:])
+    assert table["difference_ml"].abs().max() == 0
+    assert table["reference_ml"][0] == pytest.approx((dataset[0].label().array == 1).sum() / 1000)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from autoseg.core.errors import EvaluationError
 from autoseg.core.types import Mask, Spacing
+from autoseg.data.dataset import Dataset
+from autoseg.prediction.inference import Prediction
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +58,30 @@ def surface_distance(predicted: Mask, reference: Mask, spacing: Spacing, *, tole
         surface_dice=float(compute_surface_dice(first, second, class_thresholds=[tolerance], **common)),
         tolerance=tolerance,
     )
+
+
+def surface_table(predictions: Iterable[Prediction], dataset: Dataset, *, tolerance: float = 1.0) -> pd.DataFrame:
+    """One row a case and label: surface distances in mm, and the volumes in ml with their difference.
+
+    Voxels with the ignore label do not count. Raises `EvaluationError` for a prediction on another grid than its
+    reference.
+    """
+    import pandas as pd
+
+    rows = []
+    for prediction in predictions:
+        truth, found = dataset[prediction.case.name].label(), prediction.label_map
+        if truth.grid.shape != found.grid.shape:
+            raise EvaluationError(f"case {prediction.case.name!r}: prediction and reference are on different grids.")
+        annotated = True if truth.labels.ignore is None else truth.array != truth.labels.ignore
+        millilitres = float(np.prod(truth.grid.spacing)) / 1000
+        for label, values in truth.labels.regions.items():
+            ours, theirs = (np.isin(a, values) & annotated for a in (found.array, truth.array))
+            distance = surface_distance(ours, theirs, truth.grid.spacing, tolerance=tolerance)
+            volumes = {"predicted_ml": ours.sum() * millilitres, "reference_ml": theirs.sum() * millilitres}
+            rows.append({"case": prediction.case.name, "label": label, **asdict(distance), **volumes})
+    table = pd.DataFrame(rows)
+    return table.assign(difference_ml=table["predicted_ml"] - table["reference_ml"]) if rows else table
 
 
 def _around(mask: Mask) -> tuple[slice, ...]:
