@@ -52,6 +52,7 @@ def write_notebook(path: Path, folder: Path) -> tuple[str, str]:
     """One notebook as a page. Returns its name and its title, the first heading."""
     notebook = nbformat.read(path, as_version=4)
     body, _ = HTMLExporter(exclude_input_prompt=True, exclude_output_prompt=True).from_notebook_node(notebook)
+    body = body.replace('.ipynb"', '.html"')  # links between notebooks lead to their pages
     body = re.sub(r'<script src="https?://[^"]*"[^>]*></script>', "", body)  # nothing is loaded from elsewhere
     (folder / "notebooks" / f"{path.stem}.html").write_text(body)
     return path.stem, notebook.cells[0].source.partition("\n")[0].lstrip("# ")
