@@ -293,3 +293,21 @@ def test_a_body_is_drawn_where_its_voxels_are():
     widest = np.linalg.norm(corners - corners.mean(axis=0), axis=1).max()
     assert edge == pytest.approx(2.2 * (widest + 2.0), rel=0.06), "true proportions"
     assert (world @ down).max() > (world @ down).min()
+
+
+def test_the_microscope_follows_the_voxel_and_draws_other_augmentations():
+    sample = autoseg.sample_dataset()
+    plan = autoseg.make_plan(autoseg.extract_fingerprint(sample, show_progress=False))
+    widget = autoseg.microscope(sample.training[0], plan["3d_fullres"]).explore()
+    before = [pixels(p) for p in widget.pictures]
+    widget.voxel[1].value += 3
+    moved = [pixels(p) for p in widget.pictures]
+    assert all((a != b).any() for a, b in zip(before, moved, strict=True))
+    assert widget.seen.stages[0].voxel == tuple(s.value for s in widget.voxel)
+    widget.draw.value = 7
+    assert widget.stage.value == "augmented" and widget.shown.name == "augmented 7"
+    again = pixels(widget.pictures[1])
+    widget.draw.value = 8
+    assert (again.shape != pixels(widget.pictures[1]).shape) or (again != pixels(widget.pictures[1])).any()
+    assert "seed 8" in widget.told.value
+    assert "Microscope" in widget.static()

@@ -66,3 +66,22 @@ def test_a_voxel_outside_the_scan_is_refused(voxel):
 def test_a_misspelt_stage_is_corrected():
     with pytest.raises(KeyError, match="resampled"):
         seen(seeds=[])["resample"]
+
+
+def test_another_voxel_is_marked_without_computing_the_stages_again():
+    stages = seen(seeds=[1])
+    moved = stages.at((10, 20, 12), seeds=[2])
+    assert moved["resampled"].array is stages["resampled"].array
+    fresh = seen(voxel=(10, 20, 12), seeds=[2])
+    assert [s.voxel for s in moved] == [s.voxel for s in fresh]
+    assert all(np.array_equal(a.array, b.array) for a, b in zip(moved, fresh, strict=True))
+
+
+def test_a_voxel_in_the_border_that_is_cut_away_is_refused():
+    array = np.zeros((1, 20, 24, 24), np.float32)
+    array[:, 4:-4, 4:-4, 4:-4] = 5 + np.random.default_rng(0).random((12, 16, 16))
+    label = (array[0] > 5.9).astype(np.int16)
+    dataset = autoseg.dataset_from_arrays([array, array + 1 * (array > 0)], [label, label], spacing=(1, 1, 1))
+    plan = autoseg.make_plan(autoseg.extract_fingerprint(dataset, show_progress=False))
+    with pytest.raises(PreprocessingError, match=r"\(1, 12, 12\) lies in the empty border that is cut away"):
+        autoseg.microscope(dataset.training[0], plan["3d_fullres"], voxel=(1, 12, 12))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autoseg.core.types import LabelArray
+from autoseg.core.types import LabelArray, Shape
 from autoseg.data.geometry import Grid
 from autoseg.display.colours import colour_of
 from autoseg.display.slices import View, bar_length, unit_of
@@ -26,6 +26,7 @@ Colour = tuple[int, int, int]
 LETTERS = 13  # device pixels
 LIGHT: Colour = (242, 242, 242)
 DARK: Colour = (0, 0, 0)
+MARK: Colour = (93, 255, 93)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,7 @@ class Painting:
     opacity: float = 0.4
     colours: Mapping[int, str] = field(default_factory=dict)  # of values that do not have their label's colour
     ignore: int | None = None
+    mark: Shape | None = None  # a voxel under cross-hairs
 
 
 def draw_slice(
@@ -58,6 +60,8 @@ def draw_slice(
     if painting.outlined is not None:
         drawn = _outline(drawn, _resized(view.lay(painting.outlined), size), painting)
     picture = Image.fromarray(drawn)
+    if painting.mark is not None:
+        _point_at(picture, grid, view, painting.mark)
     _annotate(picture, grid, view, scale)
     return png(picture)
 
@@ -139,6 +143,25 @@ def scale_bar(canvas: Any, height: int, *, longest: float, scale: float, unit: s
     canvas.rectangle((7, y - 2, 9 + length * scale, y + 3), fill=DARK)
     canvas.rectangle((8, y - 1, 8 + length * scale, y + 2), fill=LIGHT)
     write(canvas, (8, y - 5), f"{length:g} {unit}", anchor="ls")
+
+
+def _point_at(picture: Picture, grid: Grid, view: View, voxel: Shape) -> None:
+    """Cross-hairs that leave the voxel itself free."""
+    from PIL import ImageDraw
+
+    canvas, gap = ImageDraw.Draw(picture), 0.035 * max(picture.size)
+    places = []
+    for axis, flipped, length in zip((view.columns, view.rows), view.flipped[::-1], picture.size, strict=True):
+        share = (voxel[axis] + 0.5) / grid.shape[axis]
+        places.append((1 - share if flipped else share) * length)
+    x, y = places
+    for line in (
+        (0, y, x - gap, y),
+        (x + gap, y, picture.width, y),
+        (x, 0, x, y - gap),
+        (x, y + gap, x, picture.height),
+    ):
+        canvas.line(line, fill=MARK, width=2)
 
 
 def _annotate(picture: Picture, grid: Grid, view: View, scale: float) -> None:

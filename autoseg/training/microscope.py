@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 
 from autoseg.core.errors import PreprocessingError, did_you_mean
-from autoseg.core.shown import Shown
+from autoseg.core.shown import Shown, ask_display
 from autoseg.core.types import ImageArray, LabelArray, Shape
 from autoseg.data.checks import load_pair
 from autoseg.data.dataset import Case
@@ -25,6 +26,7 @@ from autoseg.training.patches import PatchLocation, PatchRequest, Volume, cut_pa
 from autoseg.training.spatial import Batch
 
 MARK = 1000  # a label that no dataset has; it rides through augmentation where the marked voxel is
+CROPPED, BEFORE_PATCHES = 2, 5  # the position of the cropped stage, and of the first patch
 MARK_RADIUS = 2  # voxels, so that the mark survives when the patch is scaled down
 
 
@@ -74,8 +76,27 @@ class Microscope(Shown):
 
     case: str
     configuration: Configuration
+    augmentation: Augmentation
     stages: tuple[Stage, ...]
     kept: dict[str, float]
+
+    def at(self, voxel: Sequence[int] | None = None, *, seeds: Sequence[int] = (1, 2, 3)) -> Microscope:
+        """The same case with another voxel marked, and patches drawn around it; nothing is resampled again.
+
+        Raises `PreprocessingError` where the voxel lies outside the scan, or is cut away with the empty border.
+        """
+        scan, back = self.stages[0], self.stages[-1]
+        start = _marked(self.case, scan, voxel)
+        world = scan.grid.as_3d().to_world((*(0,) * (3 - len(start)), *start))
+        whole = [replace(stage, voxel=_nearest(stage.grid, world)) for stage in self.stages[1:BEFORE_PATCHES]]
+        _require_kept(self.case, start, whole[CROPPED - 1].grid, world)
+        patches = _patches(whole[-1], self.configuration, self.augmentation, seeds)
+        stages = (replace(scan, voxel=start), *whole, *patches, replace(back, voxel=start))
+        return replace(self, stages=stages)
+
+    def explore(self) -> Any:
+        """A widget: move the marked voxel over the scan, choose a stage, and draw augmentations of its patch."""
+        return ask_display("microscope_explorer", "explore_microscope", self)
 
     def __iter__(self) -> Iterator[Stage]:
         return iter(self.stages)
@@ -121,59 +142,65 @@ def microscope(
       scan > axes in order > cropped > normalized > resampled > patch > augmented 1 > back on the scan
     """
     image, label_map = load_pair(case)
-    start = _marked(case.name, image.grid, label_map.array, voxel)
     cropped = crop_case(image, label_map, configuration)
     geometry = cropped.geometry
-    world = geometry.original.as_3d().to_world((*(0,) * (3 - len(start)), *start))
+    values = normalized(case.name, cropped, configuration)
+    final = resampled(values, cropped.label, geometry, configuration.resampling)
+    turned = [_in_order(a, geometry) for a in (image.array, label_map.array[None])]
+    returned = restore_label_map(np.maximum(_label(final[1]), 0), geometry, case.labels)
 
     def stage(name: str, what: str, array: ImageArray, label: LabelArray | None, grid: Grid) -> Stage:
-        there = start if grid is image.grid else _nearest(grid, world)
         return Stage(
             name=name,
             what=what,
             array=array,
             label=label,
             grid=grid,
-            voxel=there,
+            voxel=None,
             channels=image.channels,
             labels=case.labels,
         )
 
-    values = normalized(case.name, cropped, configuration)
-    final = resampled(values, cropped.label, geometry, configuration.resampling)
-    turned = [_in_order(a, geometry) for a in (image.array, label_map.array[None])]
-    stages = [
+    stages = (
         stage("scan", "as the file has it", image.array, label_map.array, image.grid),
         stage("axes in order", _turning(geometry), turned[0], turned[1][0], geometry.transposed),
         stage("cropped", _cropping(geometry), cropped.array, cropped.label, geometry.cropped),
         stage("normalized", _normalizing(configuration), values, cropped.label, geometry.cropped),
         stage("resampled", _resampling(geometry), *final, geometry.resampled),
-    ]
-    if not geometry.box.contains(_nearest(geometry.transposed, world)):
-        raise PreprocessingError(
-            f"case {case.name!r}: the voxel {start} lies in the empty border that is cut away; the image holds "
-            f"something only in {geometry.box.start} to {geometry.box.stop} of {geometry.full_shape}. Mark another."
-        )
-    stages += _patches(stages[-1], configuration, augmentation or Augmentation(), seeds)
-    returned = restore_label_map(np.maximum(_label(final[1]), 0), geometry, case.labels)
-    stages.append(stage("back on the scan", BACK, image.array, returned.array, image.grid))
-    return Microscope(
-        case=case.name, configuration=configuration, stages=tuple(stages), kept=_kept(label_map, returned)
+        stage("back on the scan", BACK, image.array, returned.array, image.grid),
     )
+    return Microscope(
+        case=case.name,
+        configuration=configuration,
+        augmentation=augmentation or Augmentation(),
+        stages=stages,
+        kept=_kept(label_map, returned),
+    ).at(voxel, seeds=seeds)
 
 
 BACK = "the label map resampled and padded to the scan's own grid, as a prediction comes back"
 
 
-def _marked(name: str, grid: Grid, labels: LabelArray, voxel: Sequence[int] | None) -> Shape:
+def _marked(name: str, scan: Stage, voxel: Sequence[int] | None) -> Shape:
     """The voxel the user wants, or the one deepest inside the foreground."""
     if voxel is None:
-        return _deepest(labels)
-    if len(voxel) != grid.dimensions or not all(0 <= v < n for v, n in zip(voxel, grid.shape, strict=True)):
+        return _deepest(_label(scan.label))
+    shape = scan.grid.shape
+    if len(voxel) != len(shape) or not all(0 <= v < n for v, n in zip(voxel, shape, strict=True)):
         raise PreprocessingError(
-            f"case {name!r}: the voxel {tuple(voxel)} is not on the scan, which has {grid.shape} voxels."
+            f"case {name!r}: the voxel {tuple(voxel)} is not on the scan, which has {shape} voxels."
         )
     return tuple(int(v) for v in voxel)
+
+
+def _require_kept(name: str, voxel: Shape, cropped: Grid, world: np.ndarray) -> None:
+    """The marked voxel must not be cut away with the empty border."""
+    place = np.round(cropped.to_index(world) - 1e-6).astype(int)
+    if not all(0 <= i < n for i, n in zip(place, cropped.shape, strict=True)):
+        raise PreprocessingError(
+            f"case {name!r}: the voxel {voxel} lies in the empty border that is cut away: {place.tolist()} from the "
+            f"corner of the {_x(cropped.shape)} voxels that hold something. Mark another."
+        )
 
 
 def _deepest(labels: LabelArray) -> Shape:

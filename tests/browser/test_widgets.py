@@ -47,6 +47,7 @@ WIDGETS = [
     "training.watch()",
     "evaluation.explore()",
     'autoseg.compare_predictions({"new": predictions, "again": predictions})',
+    "autoseg.microscope(dataset.training[0], plan['2d']).explore()",
     "predictions[0].show_3d()",
 ]
 TRAINED = [START, "training = autoseg.train(prepared, fold=0, blueprint=short)",
@@ -98,7 +99,7 @@ def test_every_widget_answers(open_notebook, theme):
     page = open_notebook("widgets", [*TRAINED, *WIDGETS], theme=theme)
     page.run_all(len(TRAINED) + len(WIDGETS), timeout=300)
     page.page.wait_for_timeout(1500)
-    browse, predicted, plan, watch, explore, compare, volume = (page.cell(code) for code in WIDGETS)
+    browse, predicted, plan, watch, explore, compare, microscope, volume = (page.cell(code) for code in WIDGETS)
 
     for cell in (browse, predicted):
         before = sources(cell)
@@ -136,6 +137,14 @@ def test_every_widget_answers(open_notebook, theme):
     now = sources(compare)
     assert all(a != b for a, b in zip(before, now, strict=True)), "both move together"
 
+    before = sources(microscope)
+    assert len(before) == 2
+    nudge(microscope, 0)  # the voxel
+    now = changed(page, microscope, before)
+    nudge(microscope, 4)  # the augmentation: after three axes and the stage
+    changed(page, microscope, now)
+    microscope.locator("text=in some iteration").first.wait_for()
+
     canvas = volume.locator("canvas").first
     canvas.wait_for(timeout=30_000)
     page.page.wait_for_timeout(3000)
@@ -145,7 +154,8 @@ def test_every_widget_answers(open_notebook, theme):
     page.page.wait_for_timeout(1500)
     assert page.picture("volume_moved", canvas) != before
 
-    for name, cell in zip(("browse", "agreement", "plan", "watch", "explore", "compare", "3d"),
-                          (browse, predicted, plan, watch, explore, compare, volume), strict=True):  # fmt: skip
+    names = ("browse", "agreement", "plan", "watch", "explore", "compare", "microscope", "3d")
+    cells = (browse, predicted, plan, watch, explore, compare, microscope, volume)
+    for name, cell in zip(names, cells, strict=True):
         page.picture(name, cell.locator(".jp-Cell-outputWrapper"))
     assert not page.alarming, page.alarming
