@@ -24,6 +24,7 @@ import time
 from pathlib import Path
 
 import torch
+from table import row
 
 import autoseg
 
@@ -52,9 +53,15 @@ def main() -> None:
     scores = [run(dataset, prepared, options, seed) for seed in range(options.seeds)]
     spread = f", standard deviation {statistics.stdev(scores):.4f}" if len(scores) > 1 else ""
     print(f"autoseg: mean Dice {statistics.mean(scores):.4f}{spread}")
-    if options.nnunet:
+    what = f"mean Dice of {dataset.name}, {options.configuration}, after {length}"
+    found = {"autoseg": f"{statistics.mean(scores):.4f}"}
+    if not options.nnunet:
+        row(what, **found)
+    else:
         theirs = ask_nnunet(dataset, options)
         print(f"nnU-Net: mean Dice {theirs['dice']:.4f} after {theirs['iterations']} iterations")
+        found["nnunet"] = f"{theirs['dice']:.4f}"
+        row(what, **found)
         sys.exit(0 if statistics.mean(scores) >= theirs["dice"] else 1)
 
 

@@ -17,6 +17,7 @@ import time
 
 import numpy as np
 from scipy import ndimage
+from table import row
 
 from autoseg.data.geometry import Box, Grid
 from autoseg.data.labels import Labels
@@ -49,6 +50,7 @@ def main() -> None:
     print(
         f"{same:.4%} of the voxels of a corner equal the direct way's; {len(np.unique(label_map.array))} classes found"
     )
+    row(f"memory to bring {options.classes} classes back to the scan", autoseg=f"{peak:.2f} GB")
     sys.exit(0 if peak < LIMIT_GB and same == 1 else 1)
 
 

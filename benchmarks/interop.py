@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from table import row
 
 import autoseg
 from autoseg.data.images import read_label_map
@@ -120,6 +121,7 @@ class Comparison:
             f"{100 * foreground:.1f} % are foreground",
             flush=True,
         )
+        row(f"label maps of {models[0]!r}".partition("(")[0] + ", equal voxels", autoseg=f"{100 * share:.4f} %")
         yield share >= LABELS and foreground > 0
 
 

@@ -25,6 +25,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from table import row
+
 from autoseg.core.errors import PlanError
 from autoseg.interop.nnunet_plans import fingerprint_from_nnunet, plan_to_nnunet
 from autoseg.planning.budget import PRESETS, Budget
@@ -63,6 +65,13 @@ def main() -> None:
         jobs, ours = jobs[: len(theirs)], ours[: len(theirs)]
         print(f"the same {len(jobs)} of them:\nautoseg: {in_words([answer['seconds'] for answer in ours])}")
         print(f"nnU-Net: {in_words([answer['seconds'] for answer in theirs])}")
+        mine, other = (statistics.median(answer["seconds"] for answer in answers) for answers in (ours, theirs))
+        row(
+            f"a plan, median of {len(jobs)}",
+            autoseg=f"{1000 * mine:.1f} ms",
+            nnunet=f"{other:.2f} s",
+            ratio=other / mine,
+        )
         failed |= compare(jobs, ours, theirs)
     sys.exit(1 if failed else 0)
 
@@ -102,8 +111,8 @@ def random_dataset(draw: random.Random) -> tuple[dict[str, Any], dict[str, Any]]
     spread = draw.choice([0.0, 0.0, 0.1, 0.5])
     scale = [[draw.uniform(1 - spread, 1 + spread) for _ in range(3)] for _ in range(cases)]
     shapes, spacings = [], []
-    for row in scale:
-        size = [max(1, round(n * f)) for n, f in zip(shape, row, strict=True)]
+    for factors in scale:
+        size = [max(1, round(n * f)) for n, f in zip(shape, factors, strict=True)]
         shapes.append([1, *size[1:]] if shape[0] == 1 else size)
         spacings.append([s * draw.uniform(1 - spread, 1 + spread) for s in spacing] if shape[0] > 1 else spacing)
     channels = draw.choices(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from table import row
 
 import autoseg
 from autoseg.interop.nnunet_dataset import dataset_json
@@ -56,6 +57,8 @@ def main() -> None:
                 f"{name:18} {configuration.name:19} {size:>12} {other['network']:20} {other['parameters']:>11,} "
                 f"parameters, {len(other['outputs'])} outputs: {'the same' if same else f'autoseg has {mine}'}"
             )
+    count = sum(len(list(plan)) for plan in cases.values())
+    row("networks that nnU-Net builds alike from our plans", autoseg=f"{count - wrong} of {count}")
     sys.exit(1 if wrong or theirs else 0)
 
 

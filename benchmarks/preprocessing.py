@@ -41,6 +41,7 @@ autoseg.extract_fingerprint(autoseg.open_dataset(sys.argv[1]), folder=sys.argv[2
 """
 PREPROCESS = """
 import sys, autoseg
+from table import row
 dataset = autoseg.open_dataset(sys.argv[1])
 plan = autoseg.make_plan(autoseg.extract_fingerprint(dataset, folder=sys.argv[2]))
 for name in ("2d", "3d_fullres"):
@@ -91,6 +92,7 @@ def compare_resampling(name: str, arguments: argparse.Namespace, folder: Path) -
     wrong = int((result != expected).sum())
     factor = min(theirs) / min(ours)
     print(f", nnU-Net {min(theirs):.2f} s: {factor:.1f} times faster (promised {promised:g})", end="; ")
+    row(f"resampling: {name}", autoseg=f"{min(ours):.3f} s", nnunet=f"{min(theirs):.2f} s", ratio=factor)
     print(f"{wrong} voxels differ" if different is None else f"largest difference {different:.1e} of the range")
     return factor >= promised and (wrong == 0 if different is None else different <= TOLERANCE)
 
@@ -141,6 +143,8 @@ def compare_commands(arguments: argparse.Namespace, folder: Path) -> bool:
                 f", nnU-Net {min(theirs[stage]):.1f} s: {factor:.1f} times faster (promised {COMMANDS_FACTOR:g})",
                 end="",
             )
+            times = {"autoseg": f"{min(seconds):.1f} s", "nnunet": f"{min(theirs[stage]):.1f} s"}
+            row(f"{stage} of {arguments.data.name}, whole command", **times, ratio=factor)
             sound &= factor >= COMMANDS_FACTOR
         print()
     return sound

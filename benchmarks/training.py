@@ -23,6 +23,7 @@ import time
 from pathlib import Path
 
 import torch
+from table import row
 
 import autoseg
 from autoseg.networks.unet import UNet
@@ -74,6 +75,8 @@ def compare_augmentation(patch: tuple[int, ...], arguments: argparse.Namespace) 
         f", nnU-Net in {arguments.threads} processes {1 / statistics.median(theirs):.1f}: "
         f"{factor:.1f} times as many (promised {AUGMENTATION_FACTOR:g})"
     )
+    rates = {"autoseg": f"{1 / statistics.median(ours):.0f} /s", "nnunet": f"{1 / statistics.median(theirs):.1f} /s"}
+    row(name, **rates, ratio=factor)
     return factor >= AUGMENTATION_FACTOR
 
 
@@ -115,6 +118,8 @@ def compare_step(plan: autoseg.Plan, arguments: argparse.Namespace, folder: Path
             factor = statistics.median(seconds) / statistics.median(ours)
             print(f"  nnU-Net in {name} {statistics.median(seconds):.2f} s: {factor:.1f} times slower", end=" ")
             print(f"(promised {STEP_FACTORS[name]:g})")
+            times = {"autoseg": f"{statistics.median(ours):.2f} s", "nnunet": f"{statistics.median(seconds):.2f} s"}
+            row(f"training step, nnU-Net in {name}", **times, ratio=factor)
             sound &= factor >= STEP_FACTORS[name]
     return sound
 
