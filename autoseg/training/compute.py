@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import nn
 
 from autoseg.core.errors import TrainingError
+from autoseg.training.cores import keep_to_quota
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 MPS_SINCE = (2, 8)  # the first torch whose Apple backend has transposed 3D convolutions
@@ -65,12 +66,13 @@ def choose_compute(device: str | torch.device | None = None, precision: Precisio
     """
     chosen = torch.device(device) if device is not None else _best_device()
     _require(chosen)
+    remark = keep_to_quota() if chosen.type == "cpu" else ""
     if precision != "auto":
-        return Compute(device=chosen, precision=precision, reason=f"{precision} was asked for")
+        return Compute(device=chosen, precision=precision, reason=f"{precision} was asked for{remark}")
     if chosen.type == "cuda":
         return _for_cuda(chosen)
     if chosen.type == "cpu":
-        return _for_cpu(chosen)
+        return replace(cpu := _for_cpu(chosen), reason=cpu.reason + remark)
     if chosen.type == "mps":
         return Compute(
             device=chosen, precision="float32", reason="Apple's GPU transposes 3D convolutions only in float32"
