@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -87,45 +87,65 @@ def _pad(samples: Tensor, patch: Shape) -> tuple[Tensor, tuple[slice, ...]]:
 
 def _accumulate(network: nn.Module, samples: Tensor, window: Window, compute: Compute) -> Tensor:
     weights = gaussian_weights(window.patch_size).to(compute.device)
-    tiles = list(_tiles(samples.shape, window))
-    total = torch.zeros(())
+    places = _places(samples.shape[2:], window)
     norm = torch.zeros(samples.shape[2:], device=compute.device)
-    for _, place in tiles:
-        norm[place] += weights / len(samples)
-    for chunk in _chunks(tiles, window):
-        batch = torch.stack([samples[i][(slice(None), *place)] for i, place in chunk])
-        outputs = _mirrored(network, batch, window, compute)
+    for place in places:
+        norm[place] += weights
+    forward, total = _Forward(network, window, compute), torch.zeros(())
+    for chunk in _chunks(itertools.product(range(len(samples)), places), window):
+        outputs = forward(torch.stack([samples[i][(slice(None), *place)] for i, place in chunk]))
         if total.ndim == 0:
-            total = torch.zeros((len(samples), outputs.shape[1], *samples.shape[2:]), device=compute.device)
+            total = torch.zeros((len(samples), len(outputs[0]), *samples.shape[2:]), device=compute.device)
         for (i, place), output in zip(chunk, outputs, strict=True):
-            total[i][(slice(None), *place)] += output * weights
-    return (total / norm).cpu()
+            total[i][(slice(None), *place)].addcmul_(output, weights)
+    return total.div_(norm).cpu()
 
 
-def _tiles(shape: Sequence[int], window: Window) -> Iterator[tuple[int, tuple[slice, ...]]]:
-    starts = [tile_starts(s, p, window.overlap) for s, p in zip(shape[2:], window.patch_size, strict=True)]
-    for sample in range(shape[0]):
-        for corner in itertools.product(*starts):
-            yield sample, tuple(slice(c, c + p) for c, p in zip(corner, window.patch_size, strict=True))
+Place = tuple[slice, ...]
 
 
-def _chunks(
-    tiles: list[tuple[int, tuple[slice, ...]]], window: Window
-) -> Iterator[list[tuple[int, tuple[slice, ...]]]]:
-    size = max(1, VOXELS_AT_ONCE // math.prod(window.patch_size))
-    for start in range(0, len(tiles), size):
-        yield tiles[start : start + size]
+def _places(space: Sequence[int], window: Window) -> list[Place]:
+    """Where the tiles of an image lie."""
+    starts = [tile_starts(s, p, window.overlap) for s, p in zip(space, window.patch_size, strict=True)]
+    corners = itertools.product(*starts)
+    return [tuple(slice(c, c + p) for c, p in zip(corner, window.patch_size, strict=True)) for corner in corners]
 
 
-def _mirrored(network: nn.Module, batch: Tensor, window: Window, compute: Compute) -> Tensor:
-    """The mean of the logits over all mirror images, turned back."""
-    batch = batch.to(compute.device)
-    memory_format = compute.memory_format(len(window.patch_size))
-    mirrorings = window.mirrorings()
-    total = torch.zeros(())
-    for axes in mirrorings:
-        flipped = [a + 2 for a in axes]
-        with compute.autocast():
-            outputs = network(batch.flip(flipped).contiguous(memory_format=memory_format))
-        total = total + outputs.float().flip(flipped)
-    return total / len(mirrorings)
+def _chunks(tiles: Iterable[tuple[int, Place]], window: Window) -> Iterator[list[tuple[int, Place]]]:
+    size, tiles = max(1, VOXELS_AT_ONCE // math.prod(window.patch_size)), iter(tiles)
+    while chunk := list(itertools.islice(tiles, size)):
+        yield chunk
+
+
+class _Forward:
+    """The network on batches of tiles, averaged over mirror images.
+
+    Tiles that are the same everywhere, such as the air around a patient or padding, are computed once for each value.
+    """
+
+    def __init__(self, network: nn.Module, window: Window, compute: Compute) -> None:
+        self.network, self.compute, self.mirrorings = network, compute, window.mirrorings()
+        self.even: dict[tuple[float, ...], Tensor] = {}
+
+    def __call__(self, batch: Tensor) -> list[Tensor]:
+        """The logits of each tile, float32."""
+        lowest, highest = torch.aminmax(batch.flatten(2), dim=2)
+        values = [tuple(v) if e else () for v, e in zip(lowest.tolist(), (lowest == highest).all(1), strict=True)]
+        missing = {v: i for i, v in enumerate(values) if v and v not in self.even}
+        wanted = [i for i, v in enumerate(values) if not v or missing.get(v) == i]
+        found = dict(zip(wanted, self._mirrored(batch[wanted]) if wanted else (), strict=True))
+        self.even |= {v: found[i] for v, i in missing.items()}
+        return [found[i] if i in found else self.even[v] for i, v in enumerate(values)]
+
+    def _mirrored(self, batch: Tensor) -> Tensor:
+        """The mean of the logits over all mirror images, turned back."""
+        batch = batch.to(self.compute.device)
+        memory_format = self.compute.memory_format(batch.ndim - 2)
+        total = torch.zeros((), device=self.compute.device)
+        for axes in self.mirrorings:
+            flipped = [a + 2 for a in axes]
+            with self.compute.autocast():
+                outputs = self.network(batch.flip(flipped).contiguous(memory_format=memory_format))
+            outputs = outputs.float().flip(flipped)
+            total = outputs if total.ndim == 0 else total.add_(outputs)
+        return total.div_(len(self.mirrorings))
