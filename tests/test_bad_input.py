@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -294,8 +295,10 @@ def test_predicting_a_bad_image_names_it_and_keeps_the_others(trained, tmp_path)
     dataset, _, model = trained
     (tmp_path / "bad_0000.nii.gz").write_bytes(dataset["test_1"].image_paths[0].read_bytes()[:300])
     bad = replace(dataset["test_1"], name="bad", image_paths=(tmp_path / "bad_0000.nii.gz",))
+    found = autoseg.predict(model, [bad, dataset["test_0"]], folder=tmp_path / "out", show_progress=False)
+    assert re.search(r"case 'bad': .*bad_0000\.nii\.gz cannot be read", found.failed["bad"])
     with pytest.raises(DatasetError, match=r"case 'bad': .*bad_0000\.nii\.gz cannot be read"):
-        autoseg.predict(model, [dataset["test_0"], bad], folder=tmp_path / "out", show_progress=False)
+        autoseg.predict(model, bad, show_progress=False)
     assert (tmp_path / "out" / "test_0.nii.gz").exists()
     assert not (tmp_path / "out" / "bad.nii.gz").exists()
 
@@ -358,10 +361,10 @@ elif stage == "preprocess":
     store.load_pair = slowly(stage, store.load_pair)
     autoseg.preprocess(dataset, plan["3d_fullres"], folder=work, show_progress=False)
 elif stage == "predict":
-    from autoseg.prediction import inference
+    from autoseg.prediction import predictor
     prepared = autoseg.preprocess(dataset, plan["3d_fullres"], show_progress=False)
     model = autoseg.train(prepared, blueprint=autoseg.Blueprint.quick(minutes=0.02), show_progress=False).model
-    inference.load_image = slowly(stage, inference.load_image)
+    predictor.load_image = slowly(stage, predictor.load_image)
     autoseg.predict(model, dataset.training, folder=work, show_progress=False)
 elif stage == "check":
     run.look_at = slowly(stage, run.look_at)

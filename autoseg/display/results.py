@@ -66,12 +66,15 @@ def show_predictions(predictions: Predictions) -> str:
     essence = {"cases": f"{len(predictions):,}"}
     if seconds:  # predictions that were found on disk took none
         essence |= {"time": duration(seconds), "a case": duration(seconds / len(predictions))}
+    failed = [tag("li", sentence) for sentence in predictions.failed.values()]
     return card(
         "Predictions",
         count(len(predictions), "case"),
         facts(essence),
         pictures(predictions[:THUMBNAILS]),
+        section(f"{count(len(failed), 'case')} could not be predicted", tag("ul", *failed)) if failed else None,
         fold("Cases", names([p.case.name for p in predictions]), hint=count(len(predictions), "case"), long=True),
+        note=predictions.stopped or None,
     )
 
 

@@ -18,6 +18,8 @@ from autoseg.core.errors import TrainingError
 from autoseg.core.types import LabelArray, Mask
 from autoseg.data.images import LabelMap
 from autoseg.data.labels import Labels
+from autoseg.planning.configuration import Resampling
+from autoseg.preprocessing.cases import CaseGeometry
 from autoseg.preprocessing.label_resampling import resample_labels
 from autoseg.preprocessing.store import PreprocessedDataset
 from autoseg.training.spatial import OUTSIDE, Batch
@@ -169,15 +171,17 @@ def previous_stage(prepared: PreprocessedDataset, label_maps: Mapping[str, Label
 
     nnU-Net brings probabilities to the new grid; label maps differ from that by less than a voxel along edges.
     """
-    settings, brought = prepared.configuration.resampling, {}
-    for name, label_map in label_maps.items():
-        geometry = prepared.geometry(name)
-        transposed = label_map.array.reshape(geometry.original.as_3d().shape).transpose(geometry.axis_order)
-        brought[name] = resample_labels(
-            transposed[geometry.box.slices],
-            geometry.shape,
-            spacing_from=geometry.spacing_before,
-            spacing_to=geometry.spacing_after,
-            settings=settings,
-        )
-    return brought
+    settings = prepared.configuration.resampling
+    return {name: brought(label_map, prepared.geometry(name), settings) for name, label_map in label_maps.items()}
+
+
+def brought(label_map: LabelMap, geometry: CaseGeometry, settings: Resampling) -> LabelArray:
+    """A label map on the scan's own grid, brought to the preprocessed case's."""
+    transposed = label_map.array.reshape(geometry.original.as_3d().shape).transpose(geometry.axis_order)
+    return resample_labels(
+        transposed[geometry.box.slices],
+        geometry.shape,
+        spacing_from=geometry.spacing_before,
+        spacing_to=geometry.spacing_after,
+        settings=settings,
+    )

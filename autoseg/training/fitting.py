@@ -61,14 +61,18 @@ def fitting_blueprint(configuration: Configuration, blueprint: Blueprint, room: 
     return None
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether torch or Python found no memory."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
+
+
 @contextlib.contextmanager
 def memory_explained(configuration: Configuration, blueprint: Blueprint, device: torch.device) -> Iterator[None]:
     """Turn a device's "out of memory" into `OutOfMemory`, which says what would fit and offers it."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:  # torch's own out-of-memory error is a RuntimeError
-        full = isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
-        if not full:
+        if not out_of_memory(error):
             raise
         traceback.clear_frames(error.__traceback__)  # they hold the tensors that filled the memory
         if device.type == "cuda":

@@ -1,0 +1,91 @@
+"""What prediction returns: label maps on the scans' own grids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, overload
+
+from autoseg.core.errors import PredictionError
+from autoseg.core.shown import Shown, ask_display
+from autoseg.core.types import ImageArray
+from autoseg.data.dataset import Case
+from autoseg.data.images import LabelMap
+
+SHOWN = 3  # failures in a line of text; `.failed` has all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prediction(Shown):
+    """The label map that models give one case, on the case's own grid.
+
+    `probabilities`, where asked for, are (output, z, y, x) on the same grid.
+    """
+
+    case: Case
+    label_map: LabelMap
+    probabilities: ImageArray | None = None
+    seconds: float = 0.0
+
+    def __repr__(self) -> str:
+        counts = {self.label_map.labels.name_of(v): int((self.label_map.array == v).sum()) for v in self._values}
+        return f"Prediction({self.case.name!r}: " + ", ".join(f"{n} {c} voxels" for n, c in counts.items()) + ")"
+
+    def browse(self) -> Any:
+        """A widget: slices on three axes, the prediction against the reference, and where they agree."""
+        return ask_display("viewers", "browse_prediction", self)
+
+    def show_3d(self, *, backend: str = "niivue") -> Any:
+        """Image, reference and prediction in 3D to turn: with ``"niivue"``, ``"itk"`` (itkwidgets) or a ``"picture"``.
+
+        Raises `DisplayError` where that viewer is not installed or the image has no volume.
+        """
+        return ask_display("volumes", "show_prediction_3d", self, backend=backend)
+
+    @property
+    def native(self) -> Any:
+        """The label map as what was given to `predict`: an array, or an image of SimpleITK, nibabel or TorchIO."""
+        return self.label_map.to(self.case.held.library if self.case.held else "")
+
+    @property
+    def _values(self) -> tuple[int, ...]:
+        return self.label_map.labels.foreground
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions(Shown, Sequence[Prediction]):
+    """Predictions of several cases, in order; ``predictions["name"]`` finds one.
+
+    `failed` says of each case that could not be predicted why; `stopped` is not empty where you interrupted it.
+    """
+
+    items: tuple[Prediction, ...]
+    failed: Mapping[str, str] = field(default_factory=dict)
+    stopped: str = ""
+
+    @overload
+    def __getitem__(self, index: int | str) -> Prediction: ...
+    @overload
+    def __getitem__(self, index: slice) -> Predictions: ...
+    def __getitem__(self, index: int | str | slice) -> Prediction | Predictions:
+        if isinstance(index, slice):
+            return Predictions(self.items[index])
+        if isinstance(index, int):
+            return self.items[index]
+        for item in self.items:
+            if item.case.name == index:
+                return item
+        why = f": {self.failed[index]}" if index in self.failed else f"; there are {len(self.items)} others."
+        raise PredictionError(f"no prediction of a case {index!r}{why}")
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[Prediction]:
+        return iter(self.items)
+
+    def __repr__(self) -> str:
+        failed = f", {len(self.failed)} failed" if self.failed else ""
+        said = [f"Predictions({len(self)} cases{failed}, {sum(p.seconds for p in self.items):.1f} s)"]
+        said += [f"  failed: {reason}" for reason in list(self.failed.values())[:SHOWN]]
+        return "\n".join([*said, f"  {self.stopped}"] if self.stopped else said)
