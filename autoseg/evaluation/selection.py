@@ -7,24 +7,24 @@ Source: Isensee et al. 2021, Methods, 'Empirical parameters'; nnU-Net 2.8 ``find
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from autoseg.core.decisions import Attempt, Decision
-from autoseg.core.errors import EvaluationError
+from autoseg.core.errors import EvaluationError, PredictionError
 from autoseg.core.shown import Shown
-from autoseg.core.types import PathLike
+from autoseg.core.types import LabelArray, PathLike
 from autoseg.data.dataset import Dataset
+from autoseg.data.splits import make_splits
 from autoseg.evaluation.scores import Evaluation, evaluate
 from autoseg.planning.plan import Plan
-from autoseg.prediction.inference import Prediction, Predictions, predict
+from autoseg.prediction.inference import Prediction, Predictions, predict, predict_together
 from autoseg.prediction.postprocessing import Postprocessing
-from autoseg.preprocessing.cases import label_map_of
-from autoseg.preprocessing.store import preprocess
+from autoseg.preprocessing.store import PreprocessedDataset, preprocess
 from autoseg.training.blueprint import Blueprint
+from autoseg.training.cascade import previous_stage
 from autoseg.training.model import TrainedModel
 from autoseg.training.running import train
 
@@ -33,13 +33,27 @@ FOLDS = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrossValidation(Shown):
-    """One configuration: a model for each fold, and their predictions of the cases they never saw."""
+    """One configuration: a model for each fold, and their predictions of the cases they never saw.
+
+    Of a cascade, `previous` holds the models of its first stage, one for each fold too.
+    """
 
     configuration: str
     folds: tuple[int, ...]
     models: tuple[TrainedModel, ...]
     predictions: Predictions
     evaluation: Evaluation
+    previous: tuple[TrainedModel, ...] = ()
+
+    @property
+    def together(self) -> tuple[TrainedModel, ...]:
+        """All models, to predict new cases with: ``autoseg.predict(run.together, case)``."""
+        return (*self.previous, *self.models)
+
+    def of_fold(self, fold: int) -> tuple[TrainedModel, ...]:
+        """The models that did not see the validation cases of a fold."""
+        number = self.folds.index(fold)
+        return (*self.previous[number : number + 1], self.models[number])
 
     def __repr__(self) -> str:
         weak = "" if len(self.folds) >= FOLDS else f"; {len(self.folds)} of {FOLDS} folds: this estimate is weak"
@@ -58,29 +72,76 @@ def cross_validate(
 ) -> tuple[CrossValidation, ...]:
     """Train each configuration on each fold, and predict the cases that each model never saw.
 
-    With a `folder`, what is finished there is not computed again, so a stopped call goes on.
+    With a `folder`, what is finished there is not computed again, so a stopped call goes on. A cascade learns from what
+    its first stage predicts for cases that it did not see, so all folds of the first stage are trained for it.
     """
-    runs = []
-    for name in configurations:
-        prepared = preprocess(dataset, plan[name], folder=folder, show_progress=show_progress)
-        models: list[TrainedModel] = []
-        predictions: list[Prediction] = []
-        for fold in folds:
-            training = train(prepared, fold=fold, blueprint=blueprint, folder=folder, show_progress=show_progress)
-            models.append(training.model)
-            held_out = dataset.fold(fold).validation
-            predictions += predict(training.model, held_out, show_progress=show_progress)
-        found = Predictions(tuple(predictions))
-        runs.append(
-            CrossValidation(
-                configuration=name,
-                folds=tuple(folds),
-                models=tuple(models),
-                predictions=found,
-                evaluation=evaluate(found, dataset),
-            )
+    training = _Folds(dataset, plan, blueprint, folder, show_progress)
+    return tuple(training.judged(name, tuple(folds)) for name in configurations)
+
+
+@dataclass(frozen=True, slots=True)
+class _Folds:
+    """Trained folds with their predictions of the cases they did not see; each is computed once, whoever asks."""
+
+    dataset: Dataset
+    plan: Plan
+    blueprint: Blueprint | None
+    folder: PathLike | None
+    show_progress: bool
+    done: dict[tuple[str, int], tuple[TrainedModel, Predictions]] = field(default_factory=dict)
+
+    def judged(self, name: str, folds: tuple[int, ...]) -> CrossValidation:
+        """One configuration on some folds."""
+        ready, first = self.ready(name), self.plan[name].previous_stage
+        trained = [self.fold(name, k, *ready) for k in folds]
+        found = Predictions(tuple(p for _, predictions in trained for p in predictions))
+        return CrossValidation(
+            configuration=name,
+            folds=folds,
+            models=tuple(model for model, _ in trained),
+            predictions=found,
+            evaluation=evaluate(found, self.dataset),
+            previous=() if first is None else tuple(self.done[first, k][0] for k in folds),
         )
-    return tuple(runs)
+
+    def ready(self, name: str) -> tuple[PreprocessedDataset, dict[str, LabelArray] | None]:
+        """What training reads: the prepared cases, and for a cascade the predictions of its first stage."""
+        prepared = preprocess(self.dataset, self.plan[name], folder=self.folder, show_progress=self.show_progress)
+        first = self.plan[name].previous_stage
+        if first is None:
+            return prepared, None
+        ready = self.ready(first)
+        splits = self.dataset.splits or make_splits([case.name for case in self.dataset])
+        found = [p for k in range(len(splits)) for p in self.fold(first, k, *ready)[1]]
+        return prepared, previous_stage(prepared, {p.case.name: p.label_map for p in found})
+
+    def fold(
+        self, name: str, number: int, prepared: PreprocessedDataset, previous: dict[str, LabelArray] | None
+    ) -> tuple[TrainedModel, Predictions]:
+        """The model of a fold, and its predictions of the cases it did not see. Raises where one is missing."""
+        if (name, number) in self.done:
+            return self.done[name, number]
+        training = train(
+            prepared,
+            fold=number,
+            blueprint=self.blueprint,
+            folder=self.folder,
+            previous=previous,
+            show_progress=self.show_progress,
+        )
+        if not training.finished and not training.stopped:  # interrupted: what is judged would be half-trained
+            raise KeyboardInterrupt
+        first = self.plan[name].previous_stage
+        models = [training.model] if first is None else [self.done[first, number][0], training.model]
+        held_out = self.dataset.fold(number).validation
+        kept = None if self.folder is None else Path(self.folder) / "predictions" / name / f"fold_{number}"
+        predictions = predict(models, held_out, folder=kept, show_progress=self.show_progress)
+        if predictions.stopped:
+            raise KeyboardInterrupt
+        if predictions.failed:
+            raise PredictionError(f"fold {number} of {name}: {next(iter(predictions.failed.values()))}")
+        self.done[name, number] = training.model, predictions
+        return self.done[name, number]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +197,7 @@ def choose_best(runs: Sequence[CrossValidation], dataset: Dataset, *, show_progr
     rule, decision = choose_postprocessing(best[1], dataset)
     return Choice(
         configurations=_names(best[0]),
-        models=tuple(run.models for run in best[0]),
+        models=tuple(run.together for run in best[0]),
         postprocessing=rule,
         evaluation=evaluate(rule(best[1]), dataset),
         decisions=(which, decision),
@@ -149,26 +210,9 @@ def _names(runs: Iterable[CrossValidation]) -> tuple[str, ...]:
 
 def _held_out(runs: Sequence[CrossValidation], dataset: Dataset, *, show_progress: bool) -> Iterator[Prediction]:
     """Each validation case, predicted by the models of all runs that did not see it."""
-    for number, fold in enumerate(runs[0].folds):
-        models = [(run.models[number],) for run in runs]
+    for fold in runs[0].folds:
+        models = [run.of_fold(fold) for run in runs]
         yield from predict_together(models, dataset.fold(fold).validation, show_progress=show_progress)
-
-
-def predict_together(models: Sequence[Sequence[TrainedModel]], what: Any, **options: Any) -> Predictions:
-    """The mean probabilities of several configurations, decoded; the models of each are averaged as logits first.
-
-    One case is held at a time. Source: nnU-Net 2.8 ``ensemble_folders``.
-    """
-    if len(models) == 1:
-        return predict(list(models[0]), what, **options)
-    cases = what if isinstance(what, list | tuple) else [what]
-    done = []
-    for case in what.test if isinstance(what, Dataset) else cases:
-        each = [predict(list(group), case, probabilities=True, **options)[0] for group in models]
-        mean = np.mean([p.probabilities for p in each if p.probabilities is not None], axis=0)
-        label_map = label_map_of(mean, each[0].label_map.grid, each[0].label_map.labels)
-        done.append(replace(each[0], label_map=label_map, probabilities=mean, seconds=sum(p.seconds for p in each)))
-    return Predictions(tuple(done))
 
 
 def choose_postprocessing(predictions: Predictions, dataset: Dataset) -> tuple[Postprocessing, Decision]:
