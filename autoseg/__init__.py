@@ -33,15 +33,22 @@ if TYPE_CHECKING:
     from autoseg.data.samples import samples as samples
     from autoseg.display.explorers import compare_predictions as compare_predictions
     from autoseg.display.report import report as report
+    from autoseg.evaluation.calibration import calibrate as calibrate
+    from autoseg.evaluation.doubt import uncertainty as uncertainty
     from autoseg.evaluation.intervals import compare_evaluations as compare_evaluations
+    from autoseg.evaluation.lesions import lesion_table as lesion_table
+    from autoseg.evaluation.outside import outside_range as outside_range
+    from autoseg.evaluation.result_card import result_card as result_card
     from autoseg.evaluation.scores import Evaluation as Evaluation
     from autoseg.evaluation.scores import evaluate as evaluate
     from autoseg.evaluation.selection import choose_best as choose_best
     from autoseg.evaluation.selection import cross_validate as cross_validate
     from autoseg.evaluation.surfaces import surface_table as surface_table
+    from autoseg.evaluation.suspicious import suspicious_labels as suspicious_labels
     from autoseg.gym import exercise as exercise
     from autoseg.interop.bundle import export_bundle as export_bundle
     from autoseg.interop.downloads import download_dataset as download_dataset
+    from autoseg.interop.models import open_models as open_models
     from autoseg.interop.nnunet_dataset import export_nnunet_dataset as export_nnunet_dataset
     from autoseg.interop.nnunet_edits import explain_plan as explain_plan
     from autoseg.interop.nnunet_export import export_nnunet_model as export_nnunet_model
@@ -113,11 +120,18 @@ PUBLIC = {  # name: the module it lives in, in the order of the work
     "repeat": "training.repeats",
     "previous_stage": "training.cascade",
     "TrainedModel": "training.model",
+    "open_models": "interop.models",
     "predict": "prediction.inference",
     "Prediction": "prediction.inference",
     "evaluate": "evaluation.scores",
     "compare_evaluations": "evaluation.intervals",
     "surface_table": "evaluation.surfaces",
+    "lesion_table": "evaluation.lesions",
+    "uncertainty": "evaluation.doubt",
+    "calibrate": "evaluation.calibration",
+    "outside_range": "evaluation.outside",
+    "suspicious_labels": "evaluation.suspicious",
+    "result_card": "evaluation.result_card",
     "cross_validate": "evaluation.selection",
     "choose_best": "evaluation.selection",
     "Evaluation": "evaluation.scores",

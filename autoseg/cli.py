@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import autoseg
-from autoseg.core.errors import AutosegError, EvaluationError, ModelError
+from autoseg.core.errors import AutosegError, DatasetError, EvaluationError, ModelError
 
 if TYPE_CHECKING:
-    from autoseg.data.dataset import Case
     from autoseg.planning.configuration import Configuration
     from autoseg.planning.plan import Plan
     from autoseg.preprocessing.store import PreprocessedDataset
     from autoseg.training.blueprint import Blueprint
-    from autoseg.training.model import TrainedModel
 
 STOPPED = "Stopped. What was finished is kept: the same command goes on from there."
 
@@ -92,9 +90,18 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    models = [autoseg.TrainedModel.load(folder) for folder in options.model]
-    say(repr(autoseg.predict(models, _cases(options, models[0]), folder=options.out)))
-    return 0
+    found = autoseg.predict(
+        autoseg.open_models(options.model),
+        _cases(options),
+        folder=options.output,
+        mirroring=not options.no_mirroring,
+        overlap=options.overlap,
+        device=options.device,
+    )
+    say(repr(found))
+    for sentence in found.failed.values():
+        sys.stderr.write(f"{sentence}\n")
+    return int(len(found.failed) > 0)
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -175,25 +182,17 @@ def _blueprint(options: argparse.Namespace) -> Blueprint:
     return autoseg.Blueprint.quick(minutes=options.minutes)
 
 
-def _cases(options: argparse.Namespace, model: TrainedModel) -> Sequence[Case]:
-    """Test cases of a dataset, the validation cases of a fold, or single files with one channel."""
-    paths = [Path(path) for path in options.images]
-    if len(paths) == 1 and paths[0].is_dir():
-        dataset = autoseg.open_dataset(paths[0])
-        return dataset.test if options.fold is None else dataset.fold(options.fold).validation
-    return [_single(path, model) for path in paths]
-
-
-def _single(path: Path, model: TrainedModel) -> Case:
-    from autoseg.data.formats import suffix_of
-
-    return autoseg.Case(
-        name=path.name.removesuffix(suffix_of(path)),
-        image_paths=(path,),
-        label_path=None,
-        channels=model.configuration.channels,
-        labels=model.labels,
-    )
+def _cases(options: argparse.Namespace) -> Any:
+    """Test cases of a dataset or the validation cases of a fold, or whatever lies at the path."""
+    path = Path(options.input)
+    if not (path / "dataset.json").exists():
+        if options.fold is not None:
+            raise DatasetError(
+                f"{path} is no dataset (it holds no dataset.json), so it has no folds: leave --fold out."
+            )
+        return path
+    dataset = autoseg.open_dataset(path)
+    return dataset if options.fold is None else dataset.fold(options.fold).validation
 
 
 def _fold(text: str) -> int | str:
@@ -239,12 +238,28 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], int], str, tuple[Option, .
     ),
     "predict": (
         _predict,
-        "segment images with one model, or with the mean of several",
+        "segment images with one model, with the mean of its folds, or with a cascade",
         (
-            ("images", {"nargs": "+", "help": "image files with one channel, or a dataset: its test cases"}),
-            ("--model", {"nargs": "+", "required": True, "metavar": "RUN", "help": "such as work/runs/2d/fold_0"}),
+            (
+                "model",
+                {
+                    "metavar": "MODEL",
+                    "help": "a run such as work/runs/2d/fold_0, a folder of folds, a .autoseg file, "
+                    "or nnU-Net's folder or zip",
+                },
+            ),
+            (
+                "input",
+                {
+                    "metavar": "INPUT",
+                    "help": "a file, a folder of images, a DICOM series, or a dataset: its test cases",
+                },
+            ),
+            ("output", {"metavar": "OUTPUT", "help": "folder for the label maps; the same command goes on there"}),
             ("--fold", {"type": int, "help": "of a dataset: the validation cases of this fold instead"}),
-            ("--out", {"metavar": "FOLDER", "required": True, "help": "for the label maps"}),
+            ("--no-mirroring", {"action": "store_true", "help": "faster, a little less precise"}),
+            ("--overlap", {"type": float, "default": 0.5, "help": "of neighbouring tiles (%(default)s)"}),
+            ("--device", {"help": "such as cpu or cuda; the best at hand by default"}),
         ),
     ),
     "evaluate": (

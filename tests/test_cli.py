@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -180,10 +181,10 @@ def test_stage_by_stage(data, tmp_path, capsys):
     work, run = str(tmp_path / "work"), str(tmp_path / "work/runs/2d/fold_0")
     assert main(["preprocess", str(data), "--out", work, "--configuration", "2d"]) == 0
     assert main(["train", str(data), "--out", work, "--configuration", "2d", "--minutes", SECONDS]) == 0
-    assert main(["predict", str(data), "--model", run, "--out", str(tmp_path / "test")]) == 0
+    assert main(["predict", run, str(data), str(tmp_path / "test")]) == 0
     assert {p.name for p in (tmp_path / "test").glob("*.gz")} == {"test_0.nii.gz", "test_1.nii.gz"}
     folder = tmp_path / "predictions"
-    assert main(["predict", str(data), "--fold", "0", "--model", run, "--out", str(folder)]) == 0
+    assert main(["predict", run, str(data), str(folder), "--fold", "0", "--no-mirroring"]) == 0
     assert main(["evaluate", str(folder), str(data), "--csv", str(tmp_path / "scores.csv")]) == 0
     assert set(pd.read_csv(tmp_path / "scores.csv")["case"]) == {"case_3", "case_5"}
     assert "Evaluation(2 cases, mean Dice" in capsys.readouterr().out
@@ -192,8 +193,26 @@ def test_stage_by_stage(data, tmp_path, capsys):
 def test_single_images_can_be_predicted(data, work, tmp_path):
     image = data / "imagesTs/test_1_0000.nii.gz"
     run = work / "runs/3d_fullres/fold_0"
-    assert main(["predict", str(image), "--model", str(run), "--out", str(tmp_path)]) == 0
+    assert main(["predict", str(run), str(image), str(tmp_path), "--overlap", "0.25", "--device", "cpu"]) == 0
     assert (tmp_path / "test_1_0000.nii.gz").exists()
+
+
+def test_a_folder_of_images_is_predicted_but_for_a_broken_one(data, work, tmp_path, capsys):
+    images, out = tmp_path / "images", tmp_path / "out"
+    shutil.copytree(data / "imagesTs", images)
+    (images / "broken.nii.gz").write_bytes(b"no image")
+    assert main(["predict", str(work / "runs/3d_fullres"), str(images), str(out)]) == 1
+    assert {p.name for p in out.glob("*.gz")} == {"test_0_0000.nii.gz", "test_1_0000.nii.gz"}
+    assert "case 'broken'" in capsys.readouterr().err
+    (images / "broken.nii.gz").unlink()
+    assert main(["predict", str(work / "runs/3d_fullres"), str(images), str(out)]) == 0
+
+
+def test_a_fold_of_what_is_no_dataset_is_refused(data, work, tmp_path, capsys):
+    run = str(work / "runs/3d_fullres/fold_0")
+    assert main(["predict", run, str(data / "imagesTs"), str(tmp_path / "out"), "--fold", "0"]) == 1
+    assert "is no dataset (it holds no dataset.json), so it has no folds" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_error_is_its_message_alone(tmp_path, capsys):
