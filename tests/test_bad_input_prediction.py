@@ -1,0 +1,344 @@
+"""What goes wrong when predicting is said in a sentence; what is finished is kept, and nothing is half-written."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from models import random_model
+
+import autoseg
+from autoseg.core.errors import (
+    DatasetError,
+    ModelError,
+    PredictionError,
+    PreprocessingError,
+    StorageError,
+    TrainingError,
+)
+from autoseg.core.serialization import read_json
+from autoseg.data.geometry import Grid
+from autoseg.prediction import memory, predictor
+from autoseg.prediction.memory import forecast_memory
+from autoseg.prediction.sliding_window import Window, predict_logits
+from autoseg.training.compute import choose_compute
+
+MODEL = random_model()
+SPACE = MODEL.configuration.patch_size
+
+
+def noise(shape=SPACE, seed=0):
+    return np.random.RandomState(seed).normal(size=shape).astype(np.float32)
+
+
+def write(folder, name, array=None, spacing=(1.0, 1.0, 1.0)):
+    import SimpleITK as sitk
+
+    folder.mkdir(parents=True, exist_ok=True)
+    image = sitk.GetImageFromArray(noise() if array is None else array)
+    image.SetSpacing(spacing[::-1])
+    sitk.WriteImage(image, str(folder / name))
+    return folder / name
+
+
+def predict(what, model=MODEL, **options):
+    return autoseg.predict(model, what, **{"device": "cpu", "show_progress": False, **options})
+
+
+# images
+
+
+def test_a_wrong_number_of_channels_is_counted():
+    both = autoseg.Image.of(np.stack([noise(), noise()]), channels=("a", "b"))
+    with pytest.raises(DatasetError, match=r"case 'image_0': the image has 2 channel\(s\), but 1 are declared: MRI"):
+        predict(both)
+    case = autoseg.dataset_from_arrays([both], [np.zeros(SPACE, np.uint8)], channels=("a", "b"))[0]
+    with pytest.raises(PreprocessingError, match=r"has 2 channel\(s\) \(a, b\), but the plan was made for 1: MRI"):
+        predict(case)
+
+
+def test_an_unknown_format_lists_what_is_read(tmp_path):
+    path = tmp_path / "scan.docx"
+    path.write_bytes(b"PK")
+    with pytest.raises(DatasetError, match=r"scan\.docx.*(cannot be read|not a format|unknown|Readable)"):
+        predict(path)
+
+
+def test_an_empty_folder_is_named(tmp_path):
+    with pytest.raises(DatasetError, match=rf"{re.escape(str(tmp_path))} holds no images\. Readable: .*nii\.gz"):
+        predict(tmp_path)
+    with pytest.raises(PredictionError, match="there are no cases to predict"):
+        predict([])
+
+
+def test_an_image_smaller_than_the_patch_is_predicted():
+    small = tuple(max(2, n // 3) for n in SPACE)
+    (found,) = predict(noise(small))
+    assert found.label_map.array.shape == small
+
+
+def test_a_spacing_far_from_training_is_predicted_with_a_warning():
+    with pytest.warns(UserWarning, match=r"voxels of 9x1x1 mm, but the model works on .* check that the spacing"):
+        (found,) = predict(noise((4, 16, 16)), spacing=(9, 1, 1))
+    assert found.label_map.array.shape == (4, 16, 16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        predict(noise(), spacing=MODEL.configuration.spacing)
+
+
+# models
+
+
+@pytest.mark.parametrize("missing", ["model.json", "weights.safetensors"])
+def test_a_model_folder_with_a_missing_file_is_named(tmp_path, missing):
+    folder = MODEL.save(tmp_path / "fold_0")
+    (folder / missing).unlink()
+    for path in (folder, tmp_path):
+        with pytest.raises(ModelError, match=rf"fold_0 holds no finished model: {missing} missing"):
+            autoseg.open_models(path)
+
+
+def test_a_folder_without_a_model_says_what_it_holds(tmp_path):
+    write(tmp_path, "scan.nii.gz")
+    with pytest.raises(ModelError, match=r"holds no model, but scan\.nii\.gz\. Give a run with model\.json"):
+        autoseg.open_models(tmp_path)
+
+
+def test_weights_that_do_not_fit_the_plan_are_refused():
+    wider = replace(MODEL, blueprint=MODEL.blueprint.changed(base_features=7))
+    with pytest.raises(ModelError, match="the weights do not fit the network"):
+        predict(noise(), wider)
+
+
+def test_models_wherever_they_lie(tmp_path):
+    folder = tmp_path / "runs/3d_fullres"
+    for fold in (0, 1):
+        random_model(fold=fold).save(folder / f"fold_{fold}")
+    assert [m.fold for m in autoseg.open_models(folder)] == [0, 1]
+    assert [m.fold for m in autoseg.open_models(folder / "fold_1")] == [1]
+    assert len(autoseg.open_models(MODEL.save(tmp_path / "one.autoseg"))) == 1
+    exported = autoseg.export_nnunet_model(MODEL, tmp_path / "theirs.zip")
+    assert autoseg.open_models(exported).trainer
+
+
+def test_a_cascade_finds_its_first_stage_beside_it(tmp_path):
+    runs, second = (
+        tmp_path / "runs",
+        replace(MODEL.configuration, name="3d_cascade_fullres", previous_stage="3d_lowres"),
+    )
+    replace(MODEL, configuration=second).save(runs / "3d_cascade_fullres/fold_0")
+    with pytest.raises(ModelError, match="refines what 3d_lowres predicts, and there is no trained model of that in"):
+        autoseg.open_models(runs / "3d_cascade_fullres")
+    for fold in (0, 1):
+        random_model(replace(MODEL.configuration, name="3d_lowres"), fold=fold).save(runs / f"3d_lowres/fold_{fold}")
+    found = autoseg.open_models(runs / "3d_cascade_fullres/fold_0")
+    assert [(m.configuration.name, m.fold) for m in found] == [("3d_lowres", 0), ("3d_cascade_fullres", 0)]
+
+
+@pytest.mark.parametrize("overlap", [-0.1, 1.0])
+def test_an_overlap_that_is_none_is_refused(overlap):
+    with pytest.raises(PredictionError, match="neighbouring tiles share a part of their edge, from 0 to below 1"):
+        predict(noise(), overlap=overlap)
+
+
+def test_a_device_that_is_not_there_is_named():
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(TrainingError, match="the device 'cuda' is not there"):
+        predict(noise(), device="cuda")
+
+
+# many cases
+
+
+def test_a_broken_scan_is_reported_and_the_others_are_predicted(tmp_path):
+    scans, out = tmp_path / "scans", tmp_path / "out"
+    for name in ("a.nii.gz", "c.nii.gz"):
+        write(scans, name)
+    (scans / "b.nii.gz").write_bytes(b"no image")
+    found = predict(scans, folder=out)
+    assert [p.case.name for p in found] == ["a", "c"]
+    assert list(found.failed) == ["b"]
+    assert "case 'b'" in found.failed["b"]
+    assert "1 failed" in repr(found)
+    assert "1 case could not be predicted" in re.sub("<[^>]+>", "", found._repr_html_())
+    with pytest.raises(PredictionError, match="no prediction of a case 'b': case 'b': .*b.nii.gz"):
+        found["b"]
+    assert sorted(p.name for p in out.iterdir()) == ["a.nii.gz", "c.nii.gz", "predictions.json"]
+
+
+def test_where_all_fail_it_is_an_error(tmp_path):
+    for name in ("a.nii.gz", "b.nii.gz"):
+        (tmp_path / name).write_bytes(b"no image")
+    with pytest.raises(PredictionError, match="none of 2 cases could be predicted. The first: case 'a'"):
+        predict(tmp_path)
+
+
+def test_two_cases_of_one_name_are_refused_before_one_overwrites_the_other(tmp_path):
+    paths = [write(tmp_path / side, "scan.nii.gz") for side in ("left", "right")]
+    with pytest.raises(PredictionError, match=r"2 cases would be written to the same file, scan\.nii\.gz"):
+        predict(paths, folder=tmp_path / "out")
+
+
+def test_a_rerun_computes_what_is_missing_and_what_changed(tmp_path, monkeypatch):
+    scans, out = tmp_path / "scans", tmp_path / "out"
+    for seed, name in enumerate("abc"):
+        write(scans, f"{name}.nii.gz", noise(seed=seed))
+    seen = []
+    real = predictor.load_image
+    monkeypatch.setattr(predictor, "load_image", lambda case: seen.append(case.name) or real(case))
+    predict(scans, folder=out)
+    (out / "b.nii.gz").unlink()
+    write(scans, "c.nii.gz", noise(seed=9))
+    (out / "a.nii.gz").write_bytes((out / "a.nii.gz").read_bytes()[:40])  # damaged
+    seen.clear()
+    predict(scans, folder=out)
+    assert seen == ["a", "b", "c"]
+    seen.clear()
+    predict(scans, folder=out)
+    assert seen == []
+    predict(scans, folder=out, mirroring=False)
+    assert seen == ["a", "b", "c"], "other settings are other predictions"
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="only ordinary users of Unix can be kept out")
+def test_a_folder_that_may_not_be_written_fails_before_anything_is_computed(tmp_path, monkeypatch):
+    folder = tmp_path / "out"
+    predict(noise(), folder=folder)
+    folder.chmod(0o500)
+    _must_not_compute(monkeypatch)
+    with pytest.raises(StorageError, match="cannot write .*out"):
+        predict([noise(), noise()], folder=folder)
+    folder.chmod(0o700)
+
+
+def test_a_folder_that_is_a_file_fails_before_anything_is_computed(tmp_path, monkeypatch):
+    (tmp_path / "out").write_text("")
+    _must_not_compute(monkeypatch)
+    with pytest.raises(StorageError, match="cannot write .*out"):
+        predict(noise(), folder=tmp_path / "out")
+
+
+def _must_not_compute(monkeypatch):
+    monkeypatch.setattr(predictor, "predict_logits", lambda *_: pytest.fail("it was computed"))
+
+
+# Ctrl-C
+
+
+def _pressed_at(monkeypatch, number):
+    """Ctrl-C while a case is being predicted."""
+    real, calls = predictor.predict_logits, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == number:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(predictor, "predict_logits", interrupted)
+
+
+def test_ctrl_c_returns_what_is_finished(monkeypatch):
+    _pressed_at(monkeypatch, 3)
+    with pytest.warns(UserWarning, match="prediction was interrupted: 2 of 4 cases are predicted, and returned"):
+        found = predict([noise(seed=i) for i in range(4)])
+    assert len(found) == 2
+    assert "interrupted: 2 of 4" in repr(found)
+    assert "interrupted: 2 of 4" in found._repr_html_()
+
+
+def test_ctrl_c_with_a_folder_keeps_what_is_finished_and_the_same_call_goes_on(tmp_path, monkeypatch):
+    scans, out = tmp_path / "scans", tmp_path / "out"
+    for name in "abc":
+        write(scans, f"{name}.nii.gz")
+    with monkeypatch.context() as patch:
+        _pressed_at(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            predict(scans, folder=out)
+    assert sorted(p.name for p in out.iterdir()) == ["a.nii.gz", "predictions.json"], "nothing half-written"
+    written = (out / "a.nii.gz").stat().st_mtime_ns
+    assert len(predict(scans, folder=out)) == 3
+    assert (out / "a.nii.gz").stat().st_mtime_ns == written
+    assert list(read_json(out / "predictions.json")["files"]) == ["a.nii.gz", "b.nii.gz", "c.nii.gz"]
+
+
+def test_ctrl_c_before_the_first_case_is_finished_is_ctrl_c(monkeypatch):
+    _pressed_at(monkeypatch, 1)
+    with pytest.raises(KeyboardInterrupt):
+        predict([noise(), noise()])
+
+
+# memory
+
+
+def _with_free(monkeypatch, tmp_path, kilobytes):
+    (tmp_path / "meminfo").write_text(f"MemTotal: 99 kB\nMemAvailable: {kilobytes} kB\n")
+    monkeypatch.setattr(memory, "MEMORY", tmp_path / "meminfo")
+
+
+def test_too_little_memory_is_said_before_it_is_computed(monkeypatch, tmp_path):
+    needed = forecast_memory("x", Grid.of((32, 32, 32)), MODEL.configuration)
+    _with_free(monkeypatch, tmp_path, int(0.9 * needed.needed_gb * 1e6))
+    with pytest.warns(UserWarning, match=r"case 'image_0' needs about .* GB of memory, .* GB are free\. It may be"):
+        predict(noise((32, 32, 32)))
+
+
+def test_what_cannot_fit_is_not_tried(monkeypatch, tmp_path):
+    _with_free(monkeypatch, tmp_path, 1)
+    _must_not_compute(monkeypatch)
+    with pytest.raises(PredictionError, match=r"GB are free\. That cannot work: .*cut the scan"):
+        predict(noise((32, 32, 32)))
+
+
+def test_memory_that_ends_on_the_way_is_said_too(monkeypatch):
+    def full(*_):
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(predictor, "predict_logits", full)
+    with pytest.raises(PredictionError, match="out of memory: case 'image_0' needs about"):
+        predict(noise())
+
+
+def test_a_machine_that_does_not_tell_its_memory_is_no_obstacle(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "MEMORY", tmp_path / "nothing")
+    assert forecast_memory("x", Grid.of((999, 999, 999)), MODEL.configuration).fits
+    assert "free: unknown" in repr(forecast_memory("x", Grid.of((9, 9, 9)), MODEL.configuration))
+
+
+def test_probabilities_and_outputs_cost_memory():
+    plain = forecast_memory("x", Grid.of((64, 64, 64)), MODEL.configuration)
+    kept = forecast_memory("x", Grid.of((64, 64, 64)), MODEL.configuration, probabilities=True)
+    assert plain.probabilities_gb == 0 < kept.probabilities_gb
+    assert plain.logits_gb == pytest.approx(4e-9 * MODEL.labels.outputs * 64**3, rel=0.2)
+
+
+# tiles
+
+
+def test_even_tiles_are_computed_once_and_the_result_is_the_same():
+    network, tiles = MODEL.network(), []
+    network.register_forward_hook(lambda _, given, __: tiles.append(len(given[0])))
+    image = np.full((1, *(3 * n for n in SPACE)), 0.5, np.float32)
+    image[(0, *(slice(n) for n in SPACE))] = noise()
+    window = Window(patch_size=SPACE, mirror_axes=(0,))
+    logits = predict_logits(network, image, window, choose_compute("cpu", "float32"))
+    assert sum(tiles) == 2 * (8 + 1), "eight hold a corner of the noise, all others are alike"
+    image[image == 0.5] += np.float32(1e-7)  # the least that a number near one half can change
+    image[0, ::2] -= np.float32(1e-7)
+    apart = predict_logits(network, image, window, choose_compute("cpu", "float32"))
+    assert sum(tiles) > 2 * (8 + 1) + 9
+    assert torch.equal(logits.argmax(0), apart.argmax(0))
+
+
+def test_a_predictor_can_be_sent_to_a_worker():
+    import pickle
+
+    ready = predictor.Predictor([[MODEL]], predictor.Options(), "cpu")
+    again = pickle.loads(pickle.dumps(ready))
+    assert again.key == ready.key
