@@ -16,7 +16,7 @@ ROOMS = {  # the folder of an object's class: the modules that display what live
     "preprocessing": ("preprocessing",),
     "training": ("training", "training_parts", "microscope", "model_card"),
     "prediction": ("results",),
-    "evaluation": ("results", "selection"),
+    "evaluation": ("results", "selection", "doubt"),
     "interop": ("answers", "exchange"),
     "gym": ("gym",),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from autoseg.core.errors import AutosegError
 from autoseg.data.dataset import Case
@@ -16,6 +16,8 @@ from autoseg.display.data import READ_AT_ONCE, bytes_of, voxel_table
 from autoseg.display.html import Html, card, facts, fold, gallery, join, names, section, table, tag, text
 from autoseg.display.slices import Overlay, thumbnail, views
 from autoseg.display.words import count, duration, number, score
+from autoseg.evaluation.intervals import ENOUGH, intervals
+from autoseg.evaluation.result_card import ResultCard
 from autoseg.evaluation.scores import Evaluation
 from autoseg.prediction.inference import Prediction, Predictions
 
@@ -98,11 +100,17 @@ def pictures(predictions: Sequence[Prediction], notes: dict[str, str] | None = N
 
 @render.register
 def show_evaluation(evaluation: Evaluation) -> str:
-    """Scores of each label and case, and pictures of the worst cases."""
-    worst = evaluation.worst(THUMBNAILS)
+    """The result card with what an evaluation alone knows."""
+    return show_result_card(ResultCard(evaluation=evaluation))
+
+
+@render.register
+def show_result_card(result: ResultCard) -> str:
+    """Scores with intervals, the worst cases, doubt where it was computed, and what may be concluded."""
+    evaluation = result.evaluation
+    notes = {name: f"Dice {score(dice)}" for name, dice in evaluation.by_case.items()}
     known = {p.case.name: p for p in evaluation.predictions}
-    notes = {name: f"Dice {score(evaluation.by_case[name])}" for name in worst}
-    shown = pictures([known[n] for n in worst if n in known], notes)
+    shown = pictures([known[n] for n in evaluation.worst(THUMBNAILS) if n in known], notes)
     cases = case_rows(evaluation)
     return card(
         "Evaluation",
@@ -110,6 +118,8 @@ def show_evaluation(evaluation: Evaluation) -> str:
         facts(_essence(evaluation)),
         section("Labels", label_table(evaluation), hint="each dot is a case, the bar is the median"),
         section("The worst cases", shown) if shown else None,
+        *_doubt(result),
+        section("What may be concluded", tag("ul", *(tag("li", s) for s in result.sentences), class_="as-text")),
         section("Cases", case_table(evaluation, cases[:WORST]), hint="Dice, the worst first"),
         fold(
             "The other cases",
@@ -122,6 +132,19 @@ def show_evaluation(evaluation: Evaluation) -> str:
         text(f"and {len(cases) - ROWS:,} more; evaluation.table() has all of them") if len(cases) > ROWS else None,
         note="whole cases on their own grid; a label that a case neither has nor was given does not count",
     )
+
+
+def _doubt(result: ResultCard) -> Iterator[Html]:
+    """How sure the models are, as far as it was computed, and what chose them."""
+    from autoseg.display.doubt import diagrams, maps, ramp
+
+    if result.choice is not None:
+        yield section("What was chosen", *(text(d.reason) for d in result.choice.decisions))
+    if result.uncertainty is not None:
+        told = result.uncertainty[0].meaning
+        yield section("The most uncertain cases", maps(result.uncertainty), ramp(), hint=told)
+    if result.calibration is not None:
+        yield section("Calibration", diagrams(result.calibration), hint=result.calibration.conclusion)
 
 
 def _essence(evaluation: Evaluation) -> dict[str, object]:
@@ -147,8 +170,8 @@ def colours(evaluation: Evaluation) -> dict[str, str]:
 
 
 def label_table(evaluation: Evaluation) -> Html:
-    """Mean Dice of each label, and every case as a dot."""
-    rows = []
+    """Mean Dice of each label with its interval over cases, and every case as a dot."""
+    rows, between = [], intervals(evaluation)
     known = [s.dice for s in evaluation.scores if s.dice == s.dice]
     lowest = math.floor(10 * min(known, default=0.0)) / 10
     for name, colour in colours(evaluation).items():
@@ -160,13 +183,16 @@ def label_table(evaluation: Evaluation) -> Html:
             (
                 join(swatch(colour), " ", name),
                 score(evaluation.by_label[name]),
+                f"{score(between[name].low)} to {score(between[name].high)}" if len(dice) >= ENOUGH else "–",
                 score(mean_iou),
                 dots,
                 sum(d == d for d in dice),
             )
         )
     return table(
-        ("label", "mean Dice", "mean IoU", f"Dice of each case, from {lowest:g} to 1", "cases"), rows, numbers=(1, 2, 4)
+        ("label", "mean Dice", "95 % interval", "mean IoU", f"Dice of each case, from {lowest:g} to 1", "cases"),
+        rows,
+        numbers=(1, 2, 3, 5),
     )
 
 
