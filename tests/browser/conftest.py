@@ -109,6 +109,7 @@ class Lab:
             "IdentityProvider.token": "",
             "ServerApp.password": "",
             "LabApp.expose_app_in_browser": True,
+            "JupyterNotebookApp.expose_app_in_browser": True,
         }
         environment = {**os.environ, "JUPYTERLAB_SETTINGS_DIR": str(self.settings), "OMP_NUM_THREADS": "1"}
         environment |= {"JUPYTERLAB_WORKSPACES_DIR": str(self.folder / "workspaces")}
@@ -154,17 +155,17 @@ def chromium() -> Iterator:
 
 @pytest.fixture
 def open_notebook(lab, chromium):
-    """Opens a notebook of these cells in a theme, in a window of this width."""
+    """Opens a notebook of these cells in a theme, in a window of this width: in JupyterLab, or in another `app`."""
     opened = []
 
-    def open_(name: str, cells: list[str], *, theme: str = "Light", width: int = 1100) -> Page:
+    def open_(name: str, cells: list[str], *, theme: str = "Light", width: int = 1100, app: str = "lab/tree") -> Page:
         lab.set("apputils-extension/themes", {"theme": f"JupyterLab {theme}"})
         name = f"{name}_{theme.lower()}"  # a file of its own: an open notebook keeps its kernel and its numbers
         lab.write(f"{name}.ipynb", cells)
         context = chromium.new_context(viewport={"width": width, "height": 1800})
         opened.append(context)
         page = Page(context.new_page(), name)
-        page.page.goto(f"http://127.0.0.1:{lab.port}/lab/tree/{name}.ipynb?reset", timeout=60_000)
+        page.page.goto(f"http://127.0.0.1:{lab.port}/{app}/{name}.ipynb?reset", timeout=60_000)
         return page
 
     yield open_

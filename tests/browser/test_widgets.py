@@ -94,6 +94,18 @@ def nudge(cell, position: int, key: str = "ArrowRight") -> None:
         handle.press(key)
 
 
+def drag(page, cell, position: int) -> None:
+    """Drag one of a cell's sliders to the right."""
+    handle = cell.locator(".noUi-handle").nth(position)
+    handle.scroll_into_view_if_needed()
+    box = handle.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.page.mouse.move(x, y)
+    page.page.mouse.down()
+    page.page.mouse.move(x + 20, y, steps=4)
+    page.page.mouse.up()
+
+
 @pytest.mark.parametrize("theme", ["Light", "Dark"])
 def test_every_widget_answers(open_notebook, theme):
     page = open_notebook("widgets", [*TRAINED, *WIDGETS], theme=theme)
@@ -159,3 +171,21 @@ def test_every_widget_answers(open_notebook, theme):
     for name, cell in zip(names, cells, strict=True):
         page.picture(name, cell.locator(".jp-Cell-outputWrapper"))
     assert not page.alarming, page.alarming
+
+
+def test_notebook_7_shows_cards_widgets_and_volumes(open_notebook):
+    cells = [*TRAINED, "plan", "dataset.training[0].browse()", "predictions[0].show_3d()"]
+    page = open_notebook("notebook7", cells, app="notebooks")
+    page.run_all(len(cells), timeout=200)
+    assert page.cell("plan").locator(".autoseg .as-card").count()
+    browse = page.cell("dataset.training[0].browse()")
+    page.page.wait_for_timeout(1500)
+    before = sources(browse)
+    drag(page, browse, 3)  # Notebook keeps the arrow keys to itself
+    changed(page, browse, before)
+    page.cell("predictions[0].show_3d()").locator("canvas").first.wait_for(timeout=30_000)
+    page.page.wait_for_timeout(3000)
+    page.picture("volume", page.cell("predictions[0].show_3d()"))
+    page.picture("browse", browse)
+    own = [e for e in page.alarming if "reading 'schema'" not in e]  # Notebook 7.6's own, beside a plain slider too
+    assert not own, own
