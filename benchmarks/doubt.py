@@ -1,9 +1,10 @@
-"""Whether doubt is worth something: does uncertainty rank bad cases first, does a temperature help, are wrong labels found.
+"""Whether doubt is worth something: does uncertainty rank bad cases first, does a temperature help, are faults found.
 
     python benchmarks/doubt.py ../shared/data/Task04_Hippocampus --minutes 1 --cases 52
 
-The cases of fold 0's validation are put aside; three folds of the rest are trained for so many minutes each. None of
-them saw the cases that are judged. Wrong labels are made on purpose in a copy in memory.
+The cases of fold 0's validation are put aside; three folds of the rest are trained for so many minutes each, and one
+once more with mirroring, so that its mirror images can be compared. No model saw the cases that are judged. Wrong
+labels are made on purpose in a copy in memory.
 Ends with status 1 where uncertainty ranks no better than chance, calibration is worse, or a wrong label is not found.
 """
 
@@ -34,31 +35,45 @@ def main() -> None:
     options = parser.parse_args()
     whole = autoseg.open_dataset(options.data)
     aside = whole.fold(0).validation
-    models = train(whole.without(*(case.name for case in aside)), options)
+    models, mirrored = train(whole.without(*(case.name for case in aside)), options)
     cases = list(aside[: options.cases])
-    judged = [rank(models, cases, whole), calibration(models, cases), labels(models[0], cases)]
+    judged = [rank(models, mirrored, cases, whole), calibration(models, cases), labels(models[0], cases)]
     sys.exit(0 if all(judged) else 1)
 
 
-def train(dataset: autoseg.Dataset, options: argparse.Namespace) -> list[autoseg.TrainedModel]:
+def train(
+    dataset: autoseg.Dataset, options: argparse.Namespace
+) -> tuple[list[autoseg.TrainedModel], autoseg.TrainedModel]:
+    """The folds, and the first of them with mirroring."""
     plan = autoseg.make_plan(autoseg.extract_fingerprint(dataset, show_progress=False))
     name = "3d_fullres" if "3d_fullres" in [c.name for c in plan] else "2d"
     prepared = autoseg.preprocess(dataset, plan[name], folder=options.folder, show_progress=False)
-    settings = {"blueprint": autoseg.Blueprint.quick(minutes=options.minutes), "folder": options.folder}
-    return [autoseg.train(prepared, fold=f, **settings, show_progress=False).model for f in range(FOLDS)]
+    blueprint = autoseg.Blueprint.quick(minutes=options.minutes)
+    runs = [(fold, blueprint, options.folder) for fold in range(FOLDS)]
+    runs.append((0, blueprint.changed(mirroring=True), options.folder and f"{options.folder}/mirrored"))
+    models = [
+        autoseg.train(prepared, fold=fold, blueprint=how, folder=where, show_progress=False).model
+        for fold, how, where in runs
+    ]
+    return models[:FOLDS], models[FOLDS]
 
 
-def rank(models: list[autoseg.TrainedModel], cases: list[autoseg.Case], dataset: autoseg.Dataset) -> bool:
-    """Rank correlation with the true Dice: of three numbers, and three kinds of members."""
+def rank(
+    models: list[autoseg.TrainedModel],
+    mirrored: autoseg.TrainedModel,
+    cases: list[autoseg.Case],
+    dataset: autoseg.Dataset,
+) -> bool:
+    """Rank correlation with the true Dice: of three numbers, and two kinds of members."""
     dice = autoseg.evaluate(autoseg.predict(models, cases, show_progress=False), dataset).by_case
     print(f"{len(cases)} cases, mean Dice {np.mean(list(dice.values())):.4f}, worst {min(dice.values()):.4f}")
     best = 0.0
-    for who, asked, members in (("folds", models, "models"), ("mirrorings of one", models[0], "mirrorings")):
+    for who, asked, members in (("folds", models, "models"), ("mirrorings of one", mirrored, "mirrorings")):
         started = time.perf_counter()
         found = autoseg.uncertainty(asked, cases, members=members, show_progress=False)
         seconds = (time.perf_counter() - started) / len(cases)
         truth = dice
-        if asked is models[0]:
+        if asked is mirrored:
             truth = autoseg.evaluate(autoseg.predict(asked, cases, show_progress=False), dataset).by_case
         told = []
         for name in CANDIDATES:

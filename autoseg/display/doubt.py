@@ -175,10 +175,10 @@ def diagrams(found: Calibration) -> Html:
 
 def diagram(found: Reliability, words: str) -> Html:
     """Accuracy over confidence as bars, how many voxels there are as their opacity, and the diagonal."""
-    size = (260.0, 200.0)
+    size = (260.0, 208.0)
 
     def paint(figure: Any) -> None:
-        axes = inset(figure, size, (38, 30, 8, 8))
+        axes = inset(figure, size, (38, 38, 8, 8))
         centres = (np.arange(BINS) + 0.5) / BINS
         shares = np.sqrt(np.array(found.voxels) / max(*found.voxels, 1))
         for x, height, share in zip(centres, found.accuracy, shares, strict=True):

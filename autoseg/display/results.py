@@ -116,7 +116,11 @@ def show_result_card(result: ResultCard) -> str:
         "Evaluation",
         f"mean Dice {number(evaluation.mean, 4)}",
         facts(_essence(evaluation)),
-        section("Labels", label_table(evaluation), hint="each dot is a case, the bar is the median"),
+        section(
+            "Labels",
+            label_table(evaluation),
+            hint="95 % interval over cases; dots are cases",
+        ),
         section("The worst cases", shown) if shown else None,
         *_doubt(result),
         section("What may be concluded", tag("ul", *(tag("li", s) for s in result.sentences), class_="as-text")),
@@ -178,21 +182,19 @@ def label_table(evaluation: Evaluation) -> Html:
         dice = [s.dice for s in evaluation.scores if s.label == name]
         iou = [s.iou for s in evaluation.scores if s.label == name and s.iou == s.iou]
         mean_iou = sum(iou) / len(iou) if iou else float("nan")
+        sure = f"{score(between[name].low)} to {score(between[name].high)}" if len(dice) >= ENOUGH else ""
         dots = strip(dice, (lowest, 1.0), colour=colour)
         rows.append(
             (
                 join(swatch(colour), " ", name),
-                score(evaluation.by_label[name]),
-                f"{score(between[name].low)} to {score(between[name].high)}" if len(dice) >= ENOUGH else "–",
+                join(score(evaluation.by_label[name]), tag("br"), tag("small", sure)),
                 score(mean_iou),
                 dots,
                 sum(d == d for d in dice),
             )
         )
     return table(
-        ("label", "mean Dice", "95 % interval", "mean IoU", f"Dice of each case, from {lowest:g} to 1", "cases"),
-        rows,
-        numbers=(1, 2, 3, 5),
+        ("label", "mean Dice", "mean IoU", f"Dice of each case, from {lowest:g} to 1", "cases"), rows, numbers=(1, 2, 4)
     )
 
 

@@ -98,10 +98,14 @@ def _intensities(name: str, image: Image, fingerprint: Fingerprint) -> Iterator[
         middle = float(np.median(values[values != 0])) if values.any() else 0.0
         if share < RARE * usual:
             message = (
-                f"{share:.1%} of {channel} has the intensities of the labelled structures, {low:.4g} to {high:.4g}; "
-                f"in training {usual:.0%}. Its median is {middle:.4g}."
+                f"{share:.1%} of {channel} has the intensities of the labelled structures, "
+                f"{_plain(low)} to {_plain(high)}; in training {usual:.0%}. Its median is {_plain(middle)}."
             )
             yield _finding(name, "intensity", message, "Is it the same modality, sequence and unit?")
+
+
+def _plain(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _usual_share(known: IntensityFacts) -> float:

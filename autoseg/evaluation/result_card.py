@@ -51,7 +51,7 @@ class ResultCard(Shown):
             yield (
                 f"Around the structures the probabilities are off by {self.calibration.ece_before:.3f} on average, "
                 f"and by {self.calibration.ece_after:.3f} with temperature {self.calibration.temperature:.2f}, judged "
-                f"on {len(self.calibration.judged_on)} cases that did not fit it."
+                f"on cases that did not fit it ({len(self.calibration.judged_on)})."
             )
 
     def __repr__(self) -> str:
