@@ -136,11 +136,7 @@ class _Folds:
         held_out = self.dataset.fold(number).validation
         kept = None if self.folder is None else Path(self.folder) / "predictions" / name / f"fold_{number}"
         predictions = predict(models, held_out, folder=kept, show_progress=self.show_progress)
-        if predictions.stopped:
-            raise KeyboardInterrupt
-        if predictions.failed:
-            raise PredictionError(f"fold {number} of {name}: {next(iter(predictions.failed.values()))}")
-        self.done[name, number] = training.model, predictions
+        self.done[name, number] = training.model, _complete(predictions)
         return self.done[name, number]
 
 
@@ -212,7 +208,16 @@ def _held_out(runs: Sequence[CrossValidation], dataset: Dataset, *, show_progres
     """Each validation case, predicted by the models of all runs that did not see it."""
     for fold in runs[0].folds:
         models = [run.of_fold(fold) for run in runs]
-        yield from predict_together(models, dataset.fold(fold).validation, show_progress=show_progress)
+        yield from _complete(predict_together(models, dataset.fold(fold).validation, show_progress=show_progress))
+
+
+def _complete(predictions: Predictions) -> Predictions:
+    """These predictions, if no case is missing: scores over fewer cases would not compare."""
+    if predictions.stopped:
+        raise KeyboardInterrupt
+    if predictions.failed:
+        raise PredictionError(next(iter(predictions.failed.values())))
+    return predictions
 
 
 def choose_postprocessing(predictions: Predictions, dataset: Dataset) -> tuple[Postprocessing, Decision]:

@@ -6,14 +6,18 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from autoseg.data.geometry import Grid
 from autoseg.planning.configuration import Configuration
 from autoseg.planning.memory import stage_elements
+from autoseg.prediction.sliding_window import tiles_at_once
 from autoseg.preprocessing.cases import target_spacing
 from autoseg.preprocessing.resampling import new_shape
 
 FLOAT = 4  # bytes
 AT_ONCE = 2  # feature maps of the widest stage that a forward pass holds: skips, and what is being computed
+SOFTMAX = 2.5  # times the probabilities, while they are computed
 MEMORY = Path("/proc/meminfo")
 
 
@@ -89,13 +93,14 @@ def forecast_memory(
             residual=False,
         )
     )
+    tiles = tiles_at_once(configuration.patch_size, torch.device("cpu"))
     channels, outputs = len(configuration.channels), configuration.labels.outputs
     return MemoryForecast(
         case=case,
         scan_gb=FLOAT * channels * (2 * voxels + 2 * resampled) / 1e9,
         logits_gb=FLOAT * outputs * resampled * min(models, 2) / 1e9,
-        network_gb=FLOAT * AT_ONCE * widest / 1e9,
-        probabilities_gb=FLOAT * outputs * voxels / 1e9 if probabilities else 0.0,
+        network_gb=FLOAT * AT_ONCE * tiles * widest / 1e9,
+        probabilities_gb=SOFTMAX * FLOAT * outputs * voxels / 1e9 if probabilities else 0.0,
         free_gb=free_memory_gb(),
     )
 

@@ -20,7 +20,8 @@ from torch.nn import functional as F
 from autoseg.core.types import Axes, Shape
 from autoseg.training.compute import Compute
 
-VOXELS_AT_ONCE = 2_000_000  # per forward pass: enough to keep two cores or a GPU busy, little enough for 8 GB
+VOXELS_AT_ONCE = {"cpu": 500_000}  # per forward pass: more of them no longer fit in its caches (90,000 each: 4, not 8)
+ELSEWHERE = 2_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +93,8 @@ def _accumulate(network: nn.Module, samples: Tensor, window: Window, compute: Co
     for place in places:
         norm[place] += weights
     forward, total = _Forward(network, window, compute), torch.zeros(())
-    for chunk in _chunks(itertools.product(range(len(samples)), places), window):
+    at_once = tiles_at_once(window.patch_size, compute.device)
+    for chunk in _chunks(itertools.product(range(len(samples)), places), at_once):
         outputs = forward(torch.stack([samples[i][(slice(None), *place)] for i, place in chunk]))
         if total.ndim == 0:
             total = torch.zeros((len(samples), len(outputs[0]), *samples.shape[2:]), device=compute.device)
@@ -111,8 +113,13 @@ def _places(space: Sequence[int], window: Window) -> list[Place]:
     return [tuple(slice(c, c + p) for c, p in zip(corner, window.patch_size, strict=True)) for corner in corners]
 
 
-def _chunks(tiles: Iterable[tuple[int, Place]], window: Window) -> Iterator[list[tuple[int, Place]]]:
-    size, tiles = max(1, VOXELS_AT_ONCE // math.prod(window.patch_size)), iter(tiles)
+def tiles_at_once(patch: Shape, device: torch.device) -> int:
+    """How many tiles one forward pass computes."""
+    return max(1, VOXELS_AT_ONCE.get(device.type, ELSEWHERE) // math.prod(patch))
+
+
+def _chunks(tiles: Iterable[tuple[int, Place]], size: int) -> Iterator[list[tuple[int, Place]]]:
+    tiles = iter(tiles)
     while chunk := list(itertools.islice(tiles, size)):
         yield chunk
 
