@@ -1,6 +1,6 @@
 """Predicts with nnU-Net itself; started by prediction.py in nnU-Net's environment, never imported.
 
-    nnunet_prediction.py MODEL IMAGES OUTPUT
+    nnunet_prediction.py MODEL IMAGES OUTPUT [--no-mirroring]
 
 Prints the seconds of preprocessing, prediction and export together, without those of loading: by the clock, and by the
 processor.
@@ -15,12 +15,11 @@ from pathlib import Path
 import torch
 
 
-def main(model: str, images: str, target: str) -> None:
+def main(model: str, images: str, target: str, *flags: str) -> None:
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-    predictor = nnUNetPredictor(
-        device=torch.device("cpu"), verbose=False, verbose_preprocessing=False, allow_tqdm=False
-    )
+    quiet = {"verbose": False, "verbose_preprocessing": False, "allow_tqdm": False}
+    predictor = nnUNetPredictor(device=torch.device("cpu"), use_mirroring="--no-mirroring" not in flags, **quiet)
     predictor.initialize_from_trained_model_folder(model, None, "checkpoint_final.pth")
     Path(target).mkdir(parents=True, exist_ok=True)
     begun, computed = time.perf_counter(), time.process_time()

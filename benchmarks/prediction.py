@@ -1,7 +1,7 @@
 """The speed of prediction beside nnU-Net on this processor with the same weights, and whether label maps are equal.
 
     python benchmarks/prediction.py ../shared/data/Task04_Hippocampus --nnunet /path/to/nnunet/bin/python
-    python benchmarks/prediction.py --nnunet /path/to/nnunet/bin/python --mirror-axes 0      # the large CT alone
+    python benchmarks/prediction.py --nnunet /path/to/nnunet/bin/python --no-mirroring  # the CT alone
 
 Models are trained here for `--minutes` and exported; nnU-Net's own predictor loads them and predicts in float32, which
 is all it does on a CPU. autoseg predicts once in float32 and once in the precision it would choose. Hippocampus: cases
@@ -44,6 +44,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=2.0, help="of training each model (%(default)s)")
     parser.add_argument("--cases", type=int, default=5, help="of the hippocampus (%(default)s)")
     parser.add_argument("--mirror-axes", type=int, nargs="*", default=[0, 1, 2], help="of the CT (%(default)s)")
+    parser.add_argument("--no-mirroring", action="store_true", help="in neither program")
+    parser.add_argument("--precision", nargs="+", default=["auto", "float32"], help="of autoseg (%(default)s)")
     parser.add_argument("--no-ct", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
@@ -51,9 +53,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if options.data:
-            sound.append(Beside(options.nnunet, folder / "hippocampus").compare(*hippocampus(options), "hippocampus"))
+            sound.append(Beside(options, folder / "hippocampus").compare(*hippocampus(options), "hippocampus"))
         if not options.no_ct:
-            sound.append(Beside(options.nnunet, folder / "ct").compare(*large_ct(folder, options), "CT of 256x256x200"))
+            sound.append(Beside(options, folder / "ct").compare(*large_ct(folder, options), "CT of 256x256x200"))
     sys.exit(0 if all(sound) else 1)
 
 
@@ -127,8 +129,10 @@ def write(array, path):
 class Beside:
     """Both programs on the same cases."""
 
-    def __init__(self, python, folder):
-        self.python, self.folder = python, folder
+    def __init__(self, options, folder):
+        self.python, self.folder, self.mirroring = options.nnunet, folder, not options.no_mirroring
+        automatic = choose_compute("cpu").precision
+        self.precisions = dict.fromkeys(automatic if p == "auto" else p for p in options.precision)
         (folder / "images").mkdir(parents=True)
 
     def compare(self, model, cases, what):
@@ -136,9 +140,9 @@ class Beside:
         exported = autoseg.export_nnunet_model(model, self.folder / "model", number=7)
         for case in cases:
             (self.folder / "images" / f"{case.name}_0000.nii.gz").symlink_to(case.image_paths[0].resolve())
-        auto = choose_compute("cpu").precision
-        print(f"{what}: {len(cases)} cases, mirrored along {model.mirror_axes}, trained here: {model!r}", flush=True)
-        found = {p: self.ours(model, cases, p) for p in dict.fromkeys((auto, "float32"))}
+        axes = model.mirror_axes if self.mirroring else "no axis"
+        print(f"{what}: {len(cases)} cases, mirrored along {axes}, trained here: {model!r}", flush=True)
+        found = {precision: self.ours(model, cases, precision) for precision in self.precisions}
         theirs = self.theirs(exported)
         print(f"  nnU-Net, float32: {theirs[0]:.1f} s, {theirs[1]:.1f} s of the processor")
         shares = {}
@@ -157,18 +161,20 @@ class Beside:
                 nnunet=f"{theirs[1]:.1f} s",
                 ratio=theirs[1] / seconds[1],
             )
-        return shares["float32"] >= EQUAL
+        return shares.get("float32", 1.0) >= EQUAL
 
     def ours(self, model, cases, precision):
         exact = replace(model, blueprint=model.blueprint.changed(precision=precision))
         begun, computed = time.perf_counter(), time.process_time()
         folder = self.folder / precision
-        predictions = autoseg.predict(exact, cases, folder=folder, device="cpu", show_progress=False)
+        options = {"mirroring": self.mirroring, "device": "cpu", "show_progress": False}
+        predictions = autoseg.predict(exact, cases, folder=folder, **options)
         return (time.perf_counter() - begun, time.process_time() - computed), predictions
 
     def theirs(self, model):
         command = [self.python, str(Path(__file__).with_name("nnunet_prediction.py"))]
         command += [str(model), str(self.folder / "images"), str(self.folder / "theirs")]
+        command += [] if self.mirroring else ["--no-mirroring"]
         needed = {f"nnUNet_{kind}": str(self.folder) for kind in ("raw", "preprocessed", "results")}
         done = subprocess.run(command, env={**os.environ, **needed}, check=False, capture_output=True, text=True)
         if done.returncode:
