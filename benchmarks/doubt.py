@@ -67,7 +67,7 @@ def rank(
     """Rank correlation with the true Dice: of three numbers, and two kinds of members."""
     dice = autoseg.evaluate(autoseg.predict(models, cases, show_progress=False), dataset).by_case
     print(f"{len(cases)} cases, mean Dice {np.mean(list(dice.values())):.4f}, worst {min(dice.values()):.4f}")
-    best = 0.0
+    best = None
     for who, asked, members in (("folds", models, "models"), ("mirrorings of one", mirrored, "mirrorings")):
         started = time.perf_counter()
         found = autoseg.uncertainty(asked, cases, members=members, show_progress=False)
@@ -79,10 +79,10 @@ def rank(
         for name in CANDIDATES:
             result = stats.spearmanr([getattr(i, name) for i in found], [truth[i.case.name] for i in found])
             told.append(f"{name} {result.statistic:+.3f} (p {result.pvalue:.1g})")
-            best = result.statistic if (who, name) == ("folds", "disagreement") else best
+            best = result if (who, name) == ("folds", "disagreement") else best
         print(f"rank correlation with the Dice, {who}: {', '.join(told)}; {seconds:.2f} s a case", flush=True)
-    row("rank correlation of fold disagreement with the Dice", autoseg=f"{best:+.3f}")
-    return best < 0
+    row("rank correlation of fold disagreement with the Dice", autoseg=f"{best.statistic:+.3f} (p {best.pvalue:.1g})")
+    return best.statistic < 0 and best.pvalue < 0.05
 
 
 def calibration(models: list[autoseg.TrainedModel], cases: list[autoseg.Case]) -> bool:

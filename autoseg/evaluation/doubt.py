@@ -246,7 +246,7 @@ def pairwise_dice(drawn: Sequence[LabelArray], labels: Labels) -> float:
     """The mean Dice of all pairs of label maps and all labels that one of a pair has; NaN for a single map.
 
     >>> pairwise_dice([np.array([0, 1, 1]), np.array([0, 1, 0])], Labels({"background": 0, "cell": 1}))
-    0.6666666666666666
+    0.666666...
     """
     if len(drawn) < 2:
         return float("nan")
