@@ -134,8 +134,9 @@ def uncertainty(
             averaged; ``"mirrorings"`` of the models' mean (the default for one model); or ``"both"``, each apart.
         spacing: of arrays, mm in the array's order.
 
-    A model that may not be mirrored is alone: then there is only the entropy of its probabilities. One case is held at
-    a time. Raises `PredictionError` where there is nothing to predict or models do not belong together.
+    A model that may not be mirrored is alone: then there is only the entropy of its probabilities. How well the number
+    ranks bad cases depends on the data, so look at `rank_correlation` of a result card before trusting it. One case is
+    held at a time. Raises `PredictionError` where there is nothing to predict or models do not belong together.
 
     Sources: Roy et al. 2019, 'Bayesian QuickNAT', and Zenk et al. 2025, 'Comparative benchmarking of failure detection
     methods in medical image segmentation' (pairwise Dice); Mehrtash et al. 2020, 'Confidence calibration and predictive
