@@ -10,10 +10,10 @@ from making import make_dataset
 
 import autoseg
 from autoseg.core.errors import EvaluationError
-from autoseg.data.images import LabelMap
+from autoseg.data.images import LabelMap, read_label_map
 from autoseg.evaluation.selection import choose_postprocessing
 from autoseg.prediction.inference import Prediction, Predictions
-from autoseg.prediction.postprocessing import keep_largest
+from autoseg.prediction.postprocessing import Postprocessing, keep_largest
 
 SHAPE = (16, 20, 24)
 
@@ -98,6 +98,17 @@ def test_the_best_is_chosen_among_single_ones_and_their_pair_and_can_predict(dat
     assert choice.evaluation.mean >= max(scores.values()) or not postprocessing.value
     (prediction,) = choice.predict(dataset[0], show_progress=False)
     assert prediction.label_map.array.shape == SHAPE
+
+
+def test_what_is_written_is_postprocessed_too(dataset, runs, tmp_path):
+    choice = autoseg.choose_best(runs, dataset, show_progress=False)
+    rule = Postprocessing((dataset.labels.foreground,))
+    choice = replace(choice, postprocessing=rule)
+    (found,) = choice.predict(dataset[0], folder=tmp_path, show_progress=False)
+    written = read_label_map(tmp_path / f"{dataset[0].name}.nii.gz", dataset.labels)
+    (plain,) = replace(choice, postprocessing=Postprocessing()).predict(dataset[0], show_progress=False)
+    assert (written.array == found.label_map.array).all()
+    assert (rule.of(plain.label_map).array == written.array).all()
 
 
 def test_runs_on_different_cases_are_refused(dataset, runs):

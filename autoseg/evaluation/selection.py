@@ -152,7 +152,7 @@ class Choice(Shown):
 
     def predict(self, what: Any, **options: Any) -> Predictions:
         """Predict new images with all models, averaged, and postprocess."""
-        return self.postprocessing(predict_together(self.models, what, **options))
+        return predict_together(self.models, what, postprocessing=self.postprocessing, **options)
 
     def __repr__(self) -> str:
         return f"Choice({' + '.join(self.configurations)}: mean Dice {self.evaluation.mean:.4f})\n" + "\n".join(

@@ -20,6 +20,7 @@ from autoseg.data.labels import Labels
 from autoseg.data.memory import case_from
 from autoseg.data.pairs import images_in
 from autoseg.planning.configuration import Configuration
+from autoseg.prediction.postprocessing import Postprocessing
 from autoseg.prediction.predictor import Options, Predictor
 from autoseg.prediction.predictor import default_window as default_window
 from autoseg.prediction.results import Prediction as Prediction
@@ -78,11 +79,12 @@ def predict_together(
     mirroring: bool = True,
     overlap: float = 0.5,
     probabilities: bool = False,
+    postprocessing: Postprocessing = Postprocessing(),  # noqa: B008  it is frozen
     device: str | torch.device | None = None,
     show_progress: bool = True,
 ) -> Predictions:
-    """The mean probabilities of several configurations, decoded; everything else as in `predict`."""
-    options = Options(mirroring=mirroring, overlap=overlap, probabilities=probabilities)
+    """The mean probabilities of several configurations, decoded and postprocessed; everything else as in `predict`."""
+    options = Options(mirroring=mirroring, overlap=overlap, probabilities=probabilities, postprocessing=postprocessing)
     return _predict(groups, what, options, spacing=spacing, folder=folder, device=device, show_progress=show_progress)
 
 

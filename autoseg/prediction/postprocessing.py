@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from autoseg.core.types import LabelArray
 from autoseg.data.images import LabelMap
-from autoseg.prediction.inference import Prediction, Predictions
+from autoseg.prediction.results import Prediction, Predictions
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,8 @@ class Postprocessing:
 
     def __call__(self, predictions: Predictions | Sequence[Prediction]) -> Predictions:
         """The same predictions without their islands; probabilities stay as they were."""
-        return Predictions(tuple(replace(p, label_map=self.of(p.label_map)) for p in predictions))
+        items = tuple(replace(p, label_map=self.of(p.label_map)) for p in predictions)
+        return replace(predictions, items=items) if isinstance(predictions, Predictions) else Predictions(items)
 
     def of(self, label_map: LabelMap) -> LabelMap:
         """One label map without its islands."""

@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from autoseg.data.dataset import Case
 from autoseg.data.images import Image, LabelMap
 from autoseg.planning.configuration import Configuration
 from autoseg.prediction.memory import MemoryForecast, forecast_memory
+from autoseg.prediction.postprocessing import Postprocessing
 from autoseg.prediction.results import Prediction
 from autoseg.prediction.sliding_window import Window, predict_logits
 from autoseg.preprocessing.cases import (
@@ -39,11 +41,12 @@ FAR = 4.0  # times as fine or as coarse as the grid the model works on: beyond w
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How a window slides, and what is kept of what it finds."""
+    """How a window slides, what is kept of what it finds, and which islands of it go."""
 
     mirroring: bool = True
     overlap: float = 0.5
     probabilities: bool = False
+    postprocessing: Postprocessing = Postprocessing()
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap < 1:
@@ -144,7 +147,7 @@ class Predictor:
     @property
     def key(self) -> str:
         """Changes with the weights, the plan and the window: what stored predictions are recognised by."""
-        parts = []
+        parts: list[Any] = [self.options.postprocessing]
         for stage in (stage for group in self.groups for stage in group):
             weights = hashlib.sha256()
             for model in stage.models:
@@ -163,7 +166,7 @@ class Predictor:
             if not out_of_memory(error):
                 raise
             raise PredictionError(f"out of memory: {needed.advice()}") from error
-        seconds = time.perf_counter() - started
+        label_map, seconds = self.options.postprocessing.of(label_map), time.perf_counter() - started
         return Prediction(case=case, label_map=label_map, probabilities=kept, seconds=seconds)
 
     def _decide(self, name: str, image: Image) -> tuple[LabelMap, ImageArray | None]:
