@@ -7,17 +7,18 @@ Source: Isensee et al. 2021, Methods, 'Empirical parameters'; nnU-Net 2.8 ``find
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from autoseg.core.cluster import on_workers, shared_folder
 from autoseg.core.decisions import Attempt, Decision
 from autoseg.core.errors import EvaluationError, PredictionError
 from autoseg.core.shown import Shown
 from autoseg.core.types import LabelArray, PathLike
 from autoseg.data.dataset import Dataset
-from autoseg.data.splits import make_splits
+from autoseg.data.splits import Split, make_splits
 from autoseg.evaluation.scores import Evaluation, evaluate
 from autoseg.planning.plan import Plan
 from autoseg.prediction.inference import Prediction, Predictions, predict, predict_together
@@ -68,15 +69,29 @@ def cross_validate(
     folds: Sequence[int] = range(FOLDS),
     blueprint: Blueprint | None = None,
     folder: PathLike | None = None,
+    client: Any = None,
     show_progress: bool = True,
 ) -> tuple[CrossValidation, ...]:
     """Train each configuration on each fold, and predict the cases that each model never saw.
 
     With a `folder`, what is finished there is not computed again, so a stopped call goes on. A cascade learns from what
     its first stage predicts for cases that it did not see, so all folds of the first stage are trained for it.
+
+    With a `client` of ``dask.distributed``, cases and folds are tasks for its workers, and the folder one that they all
+    see. A training holds a GPU where workers declare some; one whose worker died goes on from its last checkpoint.
     """
+    if client is not None:
+        folder = shared_folder(folder, "cross_validate")
     training = _Folds(dataset, plan, blueprint, folder, show_progress)
+    if client is not None:
+        training.ahead(client, configurations, tuple(folds))
     return tuple(training.judged(name, tuple(folds)) for name in configurations)
+
+
+def _train_fold(job: tuple[str, int], *, folds: _Folds) -> None:
+    """A worker's task: train a fold and predict its cases, into the folder."""
+    name, number = job
+    folds.fold(name, number, *folds.ready(name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +104,30 @@ class _Folds:
     folder: PathLike | None
     show_progress: bool
     done: dict[tuple[str, int], tuple[TrainedModel, Predictions]] = field(default_factory=dict)
+
+    def ahead(self, client: Any, configurations: Sequence[str], folds: tuple[int, ...]) -> None:
+        """Train and predict all folds on the workers of a dask client; what they leave in the folder is found later."""
+        from tqdm.auto import tqdm
+
+        first = {stage for name in configurations if (stage := self.plan[name].previous_stage)}
+        for name in dict.fromkeys((*sorted(first), *configurations)):
+            preprocess(
+                self.dataset, self.plan[name], folder=self.folder, client=client, show_progress=self.show_progress
+            )
+        begin = {(name, k): None for name in sorted(first) for k in range(len(self.splits))}
+        begin |= {(name, k): None for name in configurations for k in folds if not self.plan[name].previous_stage}
+        then = [(name, k) for name in configurations for k in folds if self.plan[name].previous_stage]
+        quiet = replace(self, show_progress=False)
+        for wave in (list(begin), then):  # a cascade waits for all folds of its first stage
+            names = [f"train-{name}-fold_{k}" for name, k in wave]
+            tasks = on_workers(client, _train_fold, wave, names=names, gpu=True, folds=quiet)
+            for _ in tqdm(tasks, total=len(wave), desc="train", unit="fold", disable=not self.show_progress):
+                pass
+
+    @property
+    def splits(self) -> Sequence[Split]:
+        """The dataset's own folds, or those that are made of its cases."""
+        return self.dataset.splits or make_splits([case.name for case in self.dataset])
 
     def judged(self, name: str, folds: tuple[int, ...]) -> CrossValidation:
         """One configuration on some folds."""
@@ -111,8 +150,7 @@ class _Folds:
         if first is None:
             return prepared, None
         ready = self.ready(first)
-        splits = self.dataset.splits or make_splits([case.name for case in self.dataset])
-        found = [p for k in range(len(splits)) for p in self.fold(first, k, *ready)[1]]
+        found = [p for k in range(len(self.splits)) for p in self.fold(first, k, *ready)[1]]
         return prepared, previous_stage(prepared, {p.case.name: p.label_map for p in found})
 
     def fold(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from autoseg.core.cluster import on_workers, shared_folder
 from autoseg.core.errors import AutosegError, ImageError, PredictionError, StorageError
 from autoseg.core.serialization import digest, read_json, write_json
 from autoseg.core.types import PathLike
@@ -41,6 +42,7 @@ def predict(
     overlap: float = 0.5,
     probabilities: bool = False,
     device: str | torch.device | None = None,
+    client: Any = None,
     show_progress: bool = True,
 ) -> Predictions:
     """Segment cases with one model, with the mean of several (folds), or with a cascade.
@@ -57,6 +59,7 @@ def predict(
             time.
         overlap: what neighbouring tiles share of their edge.
         probabilities: keep them with each prediction.
+        client: of ``dask.distributed``: each case is a task for its workers, and the folder one that they all see.
 
     A case that cannot be predicted does not stop the others: ``predictions.failed`` says why. Interrupted without a
     folder, what is finished is returned; with one, it is there already, and the same call goes on.
@@ -67,7 +70,10 @@ def predict(
     """
     group = [models] if isinstance(models, TrainedModel) else list(models)
     options = Options(mirroring=mirroring, overlap=overlap, probabilities=probabilities)
-    return _predict([group], what, options, spacing=spacing, folder=folder, device=device, show_progress=show_progress)
+    if client is not None:
+        folder = shared_folder(folder, "predict")
+    run = partial(_predict, spacing=spacing, folder=folder, device=device, client=client, show_progress=show_progress)
+    return run([group], what, options)
 
 
 def predict_together(
@@ -96,6 +102,7 @@ def _predict(
     spacing: Sequence[float] | None,
     folder: PathLike | None,
     device: str | torch.device | None,
+    client: Any = None,
     show_progress: bool,
 ) -> Predictions:
     predictor = Predictor(groups, options, device)
@@ -105,7 +112,8 @@ def _predict(
         _require_names(shelf, cases)
     run = _Run(predictor, shelf)
     try:
-        run.over(cases, show_progress=show_progress)
+        outcomes = map(run.attempt, cases) if client is None else run.on_workers(client, cases)
+        run.over(cases, outcomes, show_progress=show_progress)
     except KeyboardInterrupt:
         if shelf or not run.done:  # nothing is lost: the same call goes on
             raise
@@ -123,22 +131,44 @@ class _Run:
         self.done: list[Prediction] = []
         self.errors: dict[str, AutosegError] = {}
 
-    def over(self, cases: Sequence[Case], *, show_progress: bool) -> None:
-        """Predict all. Raises the error of a case where not one could be predicted."""
+    def over(self, cases: Sequence[Case], outcomes: Iterable[Outcome], *, show_progress: bool) -> None:
+        """Collect what became of each case. Raises the error of a case where not one could be predicted."""
         from tqdm.auto import tqdm
 
-        for case in tqdm(cases, desc="predict", unit="case", disable=not show_progress, leave=False):
-            try:
-                self.done.append(self._one(case))
-            except StorageError:  # the folder's, and of all cases alike
-                raise
-            except AutosegError as error:
-                self.errors[case.name] = error
+        shown = tqdm(outcomes, total=len(cases), desc="predict", unit="case", disable=not show_progress, leave=False)
+        for case, outcome in zip(cases, shown, strict=True):
+            if isinstance(outcome, AutosegError):
+                self.errors[case.name] = outcome
+            else:
+                self.done.append(outcome)
         if not self.done:
             first = next(iter(self.errors.values()))
             if len(self.errors) == 1:
                 raise first
             raise PredictionError(f"none of {len(cases)} cases could be predicted. The first: {first}") from first
+
+    def attempt(self, case: Case) -> Outcome:
+        """The prediction of a case, or the error that it ends in."""
+        try:
+            return self._one(case)
+        except StorageError:  # the folder's, and of all cases alike
+            raise
+        except AutosegError as error:
+            return error
+
+    def on_workers(self, client: Any, cases: Sequence[Case]) -> Iterator[Outcome]:
+        """The same of all cases, those that are missing computed by the workers of a dask client."""
+        assert self.shelf is not None  # a client needs a folder
+        missing = [(case, self.shelf.path_of(case)) for case in cases if not self.shelf.find(case)]
+        names = [f"predict-{case.name}" for case, _ in missing]
+        predictor = client.scatter(self.predictor, broadcast=True)
+        computed = on_workers(client, _write_prediction, missing, names=names, gpu=True, predictor=predictor)
+        waiting = {case.name for case, _ in missing}
+        for case in cases:
+            error = next(computed) if case.name in waiting else None
+            if case.name in waiting and error is None:
+                self.shelf.note(case)
+            yield error or self._one(case)
 
     def _one(self, case: Case) -> Prediction:
         finished = self.shelf.find(case) if self.shelf and not self.predictor.options.probabilities else None
@@ -150,6 +180,21 @@ class _Run:
     def failed(self) -> dict[str, str]:
         """The sentence of each case that could not be predicted; it names the case."""
         return {name: f"{e}" if name in str(e) else f"case {name!r}: {e}" for name, e in self.errors.items()}
+
+
+Outcome = Prediction | AutosegError
+
+
+def _write_prediction(job: tuple[Case, Path], *, predictor: Predictor) -> AutosegError | None:
+    """A worker's task: predict a case and write its label map; the error where the case cannot be predicted."""
+    case, path = job
+    try:
+        write_label_map(predictor(case).label_map, path)
+    except StorageError:
+        raise
+    except AutosegError as error:
+        return error
+    return None
 
 
 def _require_names(shelf: Shelf, cases: Sequence[Case]) -> None:
@@ -214,9 +259,13 @@ class Shelf:
     def put(self, prediction: Prediction) -> None:
         """Write the label map, then note it as finished; Ctrl-C waits for both."""
         with undisturbed():
-            path = write_label_map(prediction.label_map, self.path_of(prediction.case))
-            self.files[path.name] = digest(prediction.case.state)
-            self._note()
+            write_label_map(prediction.label_map, self.path_of(prediction.case))
+            self.note(prediction.case)
+
+    def note(self, case: Case) -> None:
+        """The label map of a case is written, and finished."""
+        self.files[self.path_of(case).name] = digest(case.state)
+        self._note()
 
     def _note(self) -> None:
         write_json(self.folder / KEY_FILE, {"key": self.key, "files": dict(sorted(self.files.items()))})

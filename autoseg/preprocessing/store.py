@@ -8,9 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from autoseg.core.cluster import on_workers, shared_folder
 from autoseg.core.errors import AutosegError, DatasetError, PreprocessingError, StorageError, did_you_mean
 from autoseg.core.serialization import digest
 from autoseg.core.shown import Shown
@@ -134,12 +136,14 @@ def preprocess(
     folder: PathLike | None = None,
     show_progress: bool = True,
     workers: int = 0,
+    client: Any = None,
 ) -> PreprocessedDataset:
     """Bring every training case to the configuration's grid.
 
     With a `folder`, cases are kept below ``folder/preprocessed/<configuration>``, one after the other, so that memory
     never holds more than one (or one a worker); those that are there and whose inputs did not change are not computed
-    again. Without a folder everything stays in memory. `workers` are threads of this process.
+    again. Without a folder everything stays in memory. `workers` are threads of this process; with a `client` of
+    ``dask.distributed``, each case is a task for its workers, and the folder one that they all see.
 
     Configurations that bring a case to the same grid share its arrays.
 
@@ -148,13 +152,18 @@ def preprocess(
     from tqdm.auto import tqdm
 
     memory: dict[str, PreprocessedCase] = {}
+    if client is not None:
+        folder = shared_folder(folder, "preprocess")
     if folder is None:
         prepare = partial(_keep, configuration=configuration, memory=memory)
     else:
         others = _other_configurations(Path(folder), configuration)
         prepare = partial(_store, configuration=configuration, folder=Path(folder), others=others)
-    steps = _each(prepare, dataset.training, workers)
     title = f"preprocess {configuration.name}"
+    if client is None:
+        steps = _each(prepare, dataset.training, workers)
+    else:
+        steps = on_workers(client, prepare, dataset.training, names=[f"preprocess-{case.name}" for case in dataset])
     entries = dict(tqdm(steps, total=len(dataset), desc=title, unit="case", disable=not show_progress, leave=False))
     return PreprocessedDataset(
         folder=None if folder is None else Path(folder),
