@@ -81,11 +81,16 @@ def _preprocess(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     from autoseg.demo import train_to_end
+    from autoseg.training.launch import join_launched
 
-    training = autoseg.Training(_prepare(options), fold=options.fold, blueprint=_blueprint(options))
+    team = join_launched()
+    with team.leader_first():
+        prepared = _prepare(options)
+    training = autoseg.Training(prepared, fold=options.fold, blueprint=_blueprint(options))
     train_to_end(training)
-    say(repr(training))
-    say(f"The model is in {training.folder}.")
+    if team.leads:
+        say(repr(training))
+        say(f"The model is in {training.folder}.")
     return 0
 
 
@@ -302,3 +307,7 @@ def _parser() -> argparse.ArgumentParser:
         for flag, settings in options:
             verb.add_argument(flag, **settings)
     return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -72,6 +72,6 @@ def train_to_end(training: Training) -> None:
     """Train with a progress bar. Ctrl-C keeps what was learned and is passed on: nothing may go on without the rest."""
     from autoseg.training.live import progress_bar
 
-    with progress_bar(training, show_progress=True) as show:
+    with progress_bar(training, show_progress=training.team.leads) as show:
         for record in training:
             show(record)

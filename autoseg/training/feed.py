@@ -19,6 +19,7 @@ from autoseg.training.compute import Compute
 from autoseg.training.example import Example, choose_place, example_of
 from autoseg.training.patches import PatchLocation, PatchRequest, Volume, cut_patches, draw_patches
 from autoseg.training.spatial import OUTSIDE, Batch, centre
+from autoseg.training.team import Team
 
 Fold = int | str
 IN_MEMORY = 4e9  # bytes: a third of what a Colab session has
@@ -39,7 +40,7 @@ class Feed:
         compute: Compute,
         previous: Mapping[str, LabelArray] | None = None,
     ) -> None:
-        self.prepared, self.blueprint, self.compute = prepared, blueprint, compute
+        self.prepared, self.blueprint, self.compute, self.team = prepared, blueprint, compute, Team.current()
         self.configuration = prepared.configuration
         self.sampler = blueprint.sampler or draw_patches
         self.training_names, self.validation_names = _names(prepared, fold)
@@ -103,14 +104,21 @@ class Feed:
         return np.concatenate((image, channels.astype(image.dtype))), label
 
     def draw(self, random: Generator) -> Batch:
-        """A training batch, cut large enough to be rotated."""
+        """A training batch, or this process's share of it, cut large enough to be rotated."""
         patch = self.configuration.patch_size
         cut = patch if self.blueprint.augmentation is None else self.configuration.augmentation.initial_patch_size
-        return self._draw(self.training, cut, random)
+        places = self._places(self.training, cut, random)
+        if len(places) < self.team.size:
+            raise TrainingError(
+                f"a batch of {len(places)} patches cannot be shared by {self.team.size} processes. Use fewer, or a "
+                f"larger batch: blueprint.changed(batch_size={self.team.size})."
+            )
+        return self._cut(self.training, self.team.share(places), cut)
 
     def draw_validation(self, random: Generator) -> Batch:
         """A validation batch of the network's own size, on the device."""
-        return self._to_device(self._draw(self.validation, self.configuration.patch_size, random))
+        patch = self.configuration.patch_size
+        return self._to_device(self._cut(self.validation, self._places(self.validation, patch, random), patch))
 
     def prepare_validation(self) -> None:
         """Read what validation reads, if that was not done yet."""
@@ -127,11 +135,12 @@ class Feed:
         images, labels = self._to_device(cut_patches(self.validation, [self.example_place], request))
         return (images, labels), example_of(self.example_place.case, images[0], labels[0])
 
-    def _draw(self, volumes: Mapping[str, Volume], cut: Shape, random: Generator) -> Batch:
-        request = self._request(cut)
-        places = self.sampler(volumes, request, random)
+    def _places(self, volumes: Mapping[str, Volume], cut: Shape, random: Generator) -> list[PatchLocation]:
+        return self.sampler(volumes, self._request(cut), random)
+
+    def _cut(self, volumes: Mapping[str, Volume], places: list[PatchLocation], cut: Shape) -> Batch:
         self.cut_from = [place.case for place in places]
-        return cut_patches(volumes, places, request)
+        return cut_patches(volumes, places, self._request(cut))
 
     def _request(self, cut: Shape) -> PatchRequest:
         return PatchRequest(

@@ -21,6 +21,7 @@ from autoseg.training.compute import Compute
 from autoseg.training.losses import deep_supervision_loss, default_loss
 from autoseg.training.model import TrainedModel, as_cpu, build_network
 from autoseg.training.spatial import Batch
+from autoseg.training.team import Team
 from autoseg.training.transfer import Transfer, take_over
 
 PATIENCE = 20  # float16 steps in a row that may overflow: a new loss scale of 65536 needs about 15 halvings at most
@@ -59,7 +60,7 @@ class Learner:
         self.optimizer = make_optimizer(self.network, blueprint)
         self.scaler = self._new_scaler()
         self.loss = blueprint.loss or default_loss(configuration.labels, batch_dice=configuration.batch_dice)
-        self.overflows = 0
+        self.overflows, self.team = 0, Team.current()
 
     def _new_scaler(self) -> torch.amp.GradScaler:
         return torch.amp.GradScaler(self.compute.device.type, enabled=self.compute.precision == "float16")
@@ -80,7 +81,8 @@ class Learner:
         with watch("backward"):
             self.optimizer.zero_grad(set_to_none=True)
             self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
+            self.team.average_gradients(self.network)
+        return self.team.mean(loss.detach())
 
     def update(self, loss: Tensor, steps_before: int) -> float:
         """Change the weights by the gradients that are there. Returns the loss as a number.

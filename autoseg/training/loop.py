@@ -7,7 +7,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from autoseg.training.model import ModelCard, TrainedModel, as_cpu
 from autoseg.training.sampled import Sampled, count_labels
 from autoseg.training.schedule import learning_rate_factor
 from autoseg.training.shelf import Shelf
+from autoseg.training.team import Team
 from autoseg.training.transfer import Transfer
 from autoseg.training.validation import CaseValidator, predicted_values, validate_patches
 
@@ -79,9 +79,11 @@ class Training(Shown):
         self.whole_cases = CaseValidator(self.feed)
         self._saved_at = time.monotonic()
         self._good: Checkpoint | None = None
+        self.team = Team.current()
         self.shelf = Shelf.of(self, folder)
         if self.shelf is not None:
-            self._go_on_from(self.shelf, began=not isinstance(start_from, Transfer))
+            with self.team.leader_first():
+                self._go_on_from(self.shelf, began=not isinstance(start_from, Transfer))
 
     # what a user looks at
 
@@ -147,7 +149,7 @@ class Training(Shown):
         """What is done in this block, such as drawing curves, belongs to the minutes of the budget."""
         started = time.perf_counter()
         yield
-        self.seconds += time.perf_counter() - started
+        self.seconds = self.team.agree(self.seconds + time.perf_counter() - started)
 
     def _ipython_display_(self) -> None:
         show_once(self)
@@ -176,33 +178,40 @@ class Training(Shown):
         self.stopped = None
         while len(self.losses) < self.blueprint.iterations_per_epoch:
             self._step(watch)
-            self.seconds = base + time.perf_counter() - started
+            self.seconds = self.team.agree(base + time.perf_counter() - started)
             for listener in self.listeners:
                 listener()
             if self._epoch_is_over(self.seconds - base):
                 break
             self._save_when_due()
+        found = self._validate(watch, base) if self.team.leads else ()
+        with undisturbed():
+            self.seconds = base + time.perf_counter() - started
+            record = self._record(*found, watch) if found else None
+            record = self.team.agree(record)
+            self.epochs.append(record)
+            self.seconds, self.losses, self._sampled_before = record.seconds, [], self.sampled
+        self._good = self._checkpoint()
+        for listener in self.listeners:
+            listener()
+        return record
+
+    def _validate(self, watch: Stopwatch, base: float) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
+        """Loss and pseudo Dice on patches; now and then the Dice of whole cases."""
         with watch("patches"):
             self.feed.prepare_validation()  # read once, and no part of what a validation costs
         with watch("validation"):
             longest = (self.seconds - base) / 20 if self.blueprint.minutes else float("inf")
             validation_loss, pseudo_dice = validate_patches(self.learner, self.feed, longest)
             self._predict_example()
-        case_dice: tuple[float, ...] = ()
-        if self.whole_cases.due(self.epochs, self.seconds):
-            with watch("whole cases"):
-                case_dice = self.whole_cases.validate(self.learner, self.seconds)
-        with undisturbed():
-            self.seconds = base + time.perf_counter() - started
-            record = self._record(validation_loss, pseudo_dice, watch)
-            self.epochs.append(replace(record, case_dice=case_dice))
-            self.losses, self._sampled_before = [], self.sampled
-        self._good = self._checkpoint()
-        for listener in self.listeners:
-            listener()
-        return self.epochs[-1]
+        if not self.whole_cases.due(self.epochs, self.seconds):
+            return validation_loss, pseudo_dice, ()
+        with watch("whole cases"):
+            return validation_loss, pseudo_dice, self.whole_cases.validate(self.learner, self.seconds)
 
-    def _record(self, validation_loss: float, pseudo_dice: tuple[float, ...], watch: Stopwatch) -> EpochRecord:
+    def _record(
+        self, validation_loss: float, pseudo_dice: tuple[float, ...], case_dice: tuple[float, ...], watch: Stopwatch
+    ) -> EpochRecord:
         before, now = self._sampled_before, self.sampled
         patches = now.patches - before.patches
         return EpochRecord(
@@ -215,6 +224,7 @@ class Training(Shown):
             learning_rate=self._learning_rate,
             timings=watch.seconds,
             patches=patches,
+            case_dice=case_dice,
             holding=tuple((b - a) / max(patches, 1) for a, b in zip(before.holding, now.holding, strict=True)),
         )
 
@@ -228,7 +238,7 @@ class Training(Shown):
                 with watch("patches"):
                     batch = self.feed.draw(self.random)
                 with watch("augmentation"):
-                    batch = self.feed.augment(batch, self.random)
+                    batch = self.feed.augment(batch, self.team.own(self.random))
                 loss = self.learner.differentiate(batch, self._learning_rate, watch)
                 seen = count_labels(batch[1], self.feed.cut_from, self.configuration.labels)
                 with watch("update"), undisturbed():
@@ -297,7 +307,7 @@ class Training(Shown):
         A full disk or a drive that is gone only warns: training goes on in memory and tries again later.
         """
         self._saved_at = time.monotonic()
-        if self.shelf is None or not (self.iterations or self.transfer):
+        if self.shelf is None or not self.team.leads or not (self.iterations or self.transfer):
             return
         try:
             if self.finished:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from autoseg.data.labels import Labels
+from autoseg.training.team import summed
 
 SMOOTH = 1e-5
 Loss = Callable[[Tensor, Tensor], Tensor]  # logits (batch, class, *space), label map (batch, *space) -> scalar
@@ -38,7 +39,7 @@ def soft_dice_loss(
     overlap = (probabilities * target).sum(axes)
     predicted, present = probabilities.sum(axes), target.sum(axes)
     if batch_dice:
-        overlap, predicted, present = overlap.sum(0), predicted.sum(0), present.sum(0)
+        overlap, predicted, present = summed(torch.stack((overlap, predicted, present)).sum(1))
     dice = (2 * overlap + SMOOTH) / (predicted + present + SMOOTH).clamp_min(1e-8)
     return -dice.mean()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from autoseg.training.blueprint import Blueprint
 from autoseg.training.checkpoints import Run
 from autoseg.training.feed import Fold
 from autoseg.training.history import EpochRecord
+from autoseg.training.launch import launch
 from autoseg.training.learner import Diverged
 from autoseg.training.live import progress_shown
 from autoseg.training.loop import Training
@@ -33,6 +35,7 @@ def train(
     start_from: TrainedModel | None = None,
     previous: Mapping[str, LabelArray] | None = None,
     callbacks: Sequence[Callable[[EpochRecord], None]] = (),
+    gpus: int = 1,
     show_progress: bool = True,
 ) -> Training:
     """Train one model to the end, or until you interrupt it; either way the result can predict.
@@ -46,12 +49,14 @@ def train(
         start_from: a model whose weights to begin with, where they fit; ``training.transfer`` tells which did.
         previous: for a cascade, what the previous stage predicts for each case: `previous_stage`.
         callbacks: called with the record of every epoch; see `finish`.
+        gpus: with more than one, each takes its share of every batch, in a process of its own; the run needs a folder.
 
     Where the loss is no longer a number, training stops with a warning and the last good state. Raises `TrainingError`
     where there is none yet, or the memory is full (the error says what would fit), `DatasetError` for a fold that does
     not exist.
     """
-    training = Training(
+    begin = partial(
+        Training,
         prepared,
         fold=fold,
         blueprint=blueprint,
@@ -60,7 +65,13 @@ def train(
         start_from=start_from,
         previous=previous,
     )
-    return finish(training, callbacks=callbacks, show_progress=show_progress)
+    if gpus == 1:
+        return finish(begin(), callbacks=callbacks, show_progress=show_progress)
+    if folder is None and prepared.folder is None:
+        raise TrainingError(f"training with gpus={gpus} leaves its model in a folder. Pass folder='work'.")
+    cpu = device is not None and torch.device(device).type == "cpu"
+    launch(lambda: finish(begin(), callbacks=callbacks, show_progress=show_progress), gpus, cpu=cpu)
+    return begin()  # which finds what they left
 
 
 def finish(
@@ -88,13 +99,14 @@ def finish(
 
     A callback that raises `KeyboardInterrupt` stops the training, for example once it is good enough.
     """
+    leads = training.team.leads
     try:
         with contextlib.ExitStack() as stack:
             with training.counted():
-                view = stack.enter_context(progress_shown(training, show=show_progress))
+                view = stack.enter_context(progress_shown(training, show=show_progress and leads))
             for record in training:
                 with training.counted():
-                    for tell in (view, *callbacks):
+                    for tell in (view, *callbacks) if leads else ():
                         tell(record)
     except Diverged as stopped:
         if not training.epochs:

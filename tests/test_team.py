@@ -1,0 +1,104 @@
+"""Two processes train as one does: the same batches, the same losses, the same weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from making import make_dataset
+from small_trainings import boxes, configuration, short
+
+import autoseg
+from autoseg.core.errors import TrainingError
+from autoseg.training.team import Team
+
+pytest.importorskip("accelerate", reason="pip install 'autoseg[scale]'")
+HERE = Path(__file__).resolve().parent
+MEMBER = """
+import json, sys
+sys.path.insert(0, {here!r})
+from test_team import losses
+from autoseg.training.launch import join
+team = join(cpu=True)
+found = losses(batch_dice={batch_dice})
+if team.leads:
+    print("FOUND" + json.dumps(found))
+"""
+
+
+def losses(*, batch_dice):
+    """The losses of a seeded training without augmentation, and the sum of its weights."""
+    config = configuration(batch_dice=batch_dice, batch_size=4)
+    blueprint = short(epochs=2, iterations_per_epoch=5, augmentation=None, batch_size=4, precision="float32")
+    training = autoseg.Training(boxes(config), blueprint=blueprint)
+    records = list(training)
+    weights = sum(float(w.double().abs().sum()) for w in training.model.weights.values())
+    return [*(r.training_loss for r in records), *(r.validation_loss for r in records), weights]
+
+
+def run(*arguments, cwd):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def together(script, *arguments, cwd):
+    return run("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2, script, *arguments, cwd=cwd)
+
+
+@pytest.mark.parametrize("batch_dice", [False, True])
+def test_two_processes_have_the_losses_and_weights_of_one(tmp_path, batch_dice):
+    script = tmp_path / "member.py"
+    script.write_text(MEMBER.format(here=str(HERE), batch_dice=batch_dice))
+    (found,) = [line for line in together(script, cwd=tmp_path).splitlines() if line.startswith("FOUND")]
+    assert json.loads(found.removeprefix("FOUND")) == pytest.approx(losses(batch_dice=batch_dice), rel=1e-4)
+
+
+def test_a_notebook_starts_several_and_gets_the_model(tmp_path):
+    make_dataset(tmp_path / "data", cases=5, shape=(16, 20, 24))
+    script = tmp_path / "notebook.py"
+    script.write_text("""
+import autoseg
+dataset = autoseg.open_dataset("data")
+plan = autoseg.make_plan(autoseg.extract_fingerprint(dataset, show_progress=False))
+prepared = autoseg.preprocess(dataset, plan["2d"], folder="work", show_progress=False)
+short = autoseg.Blueprint.quick(minutes=1).changed(
+    epochs=2, minutes=None, iterations_per_epoch=4, validation_iterations=1, base_features=4)
+training = autoseg.train(prepared, blueprint=short, gpus=2, device="cpu")
+print("FINISHED", training.finished, len(training.history), training.iterations)
+print(autoseg.predict(training.model, dataset.fold(0).validation, show_progress=False))
+""")
+    told = run(script, cwd=tmp_path)
+    assert "FINISHED True 2 8" in told
+    assert "Predictions(1 cases" in told
+
+
+def test_torchrun_starts_the_command_line(tmp_path):
+    make_dataset(tmp_path / "data", cases=5, shape=(16, 20, 24))
+    arguments = ("train", "data", "--out", "work", "--configuration", "2d", "--minutes", "0.05")
+    told = together("-m", "autoseg.cli", *arguments, cwd=tmp_path)
+    assert told.count("The model is in") == 1
+    assert autoseg.TrainedModel.load(tmp_path / "work/runs/2d/fold_0").history.epochs
+
+
+def test_more_gpus_than_there_are_and_no_folder_are_explained(tmp_path):
+    with pytest.raises(TrainingError, match="leaves its model in a folder"):
+        autoseg.train(boxes(), blueprint=short(), gpus=2)
+    if torch.cuda.device_count() < 64:
+        with pytest.raises(TrainingError, match="64 GPUs were asked for, and"):
+            autoseg.train(boxes(), blueprint=short(), gpus=64, folder=tmp_path)
+
+
+def test_alone_nothing_is_shared_and_random_numbers_stay_the_same():
+    alone, random = Team.current(), torch.Generator()
+    assert alone == Team() and alone.leads and alone.share([1, 2]) == [1, 2]
+    assert alone.own(random) is random
+    assert [Team(k, 3).share([0, 1, 2, 3, 4, 5, 6]) for k in range(3)] == [[0, 1], [2, 3], [4, 5, 6]]
