@@ -39,7 +39,7 @@ JOBS = {  # name: the script and its arguments, with {nnunet}, {data} and {golde
     "heart": "accuracy.py {data}/SunnybrookLV3D --minutes 5 --nnunet {nnunet}",
     "nuclei": "accuracy.py {data}/OvuleNuclei3D --minutes 5 --nnunet {nnunet}",
     "doubt": "doubt.py {data}/" + HIPPOCAMPUS,
-    "scaling": "scaling.py",
+    "scaling": "scaling.py {data}/" + HIPPOCAMPUS,
     "full_run": "full_run.py {data}/" + HIPPOCAMPUS + " --minutes 2",
 }
 
