@@ -31,7 +31,7 @@ JOBS = {  # name: the script and its arguments, with {nnunet}, {data} and {golde
     "preprocessing": "preprocessing.py --nnunet {nnunet} --data {data}/" + HIPPOCAMPUS,
     "export": "export_memory.py",
     "training": "training.py --nnunet {nnunet} --data {data}/" + HIPPOCAMPUS,
-    "prediction": "prediction.py {data}/" + HIPPOCAMPUS + " --nnunet {nnunet}",
+    "prediction": "prediction.py {data}/" + HIPPOCAMPUS + " --nnunet {nnunet} --minutes 4 --no-ct",
     "interop": "interop.py {data}/" + HIPPOCAMPUS + " --nnunet {nnunet}",
     "hippocampus": "accuracy.py {data}/" + HIPPOCAMPUS + " --minutes 5 --seeds 3 --nnunet {nnunet}",
     "recipe": "accuracy.py {data}/" + HIPPOCAMPUS + " --iterations 500",

@@ -34,7 +34,7 @@ def execute(path: Path, *, timeout: int = 600) -> nbformat.NotebookNode:
 
 
 def _without_place(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    text = nbformat.writes(notebook).replace(f"{HERE.parent}/", "")
+    text = nbformat.writes(notebook).replace(f"{HERE.parent}/", "").replace(f"{HERE.parent.parent}/", "../")
     return nbformat.reads(text, as_version=4)
 
 

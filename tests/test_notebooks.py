@@ -18,17 +18,34 @@ MINUTES = {
     "02_the_plan_and_why": 1,
     "03_one_case_through_every_stage": 1,
     "04_training": 3,
+    "05_prediction_overlays_and_3d": 2,
+    "06_judging": 3,
+    "07_choosing": 3,
     "08_your_own_data": 2,
     "09_extending": 3,
+    "10_colab_and_bigger": 3,
+    "11_nnunet_and_monai": 3,
+    "12_hippocampus": 5,
     "20_rule_gym": 1,
     "21_rule_gym_teacher": 1,
 }
+
+CARD = re.compile(r'class="as-kind">([^<]*)<')
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
 def cells(path):
     return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+
+
+def traits(cell):
+    """What the outputs of a cell are, whatever their numbers: their kinds, and the cards in them."""
+    found = set()
+    for output in cell.outputs:
+        data = output.get("data", {})
+        found.add((output.output_type, *sorted(data), *CARD.findall(str(data.get("text/html")))))
+    return found
 
 
 @every_notebook
@@ -38,8 +55,10 @@ def test_it_runs_in_the_time_it_promises(path):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     started = time.monotonic()
-    module.execute(path)
+    fresh = module.execute(path)
     assert time.monotonic() - started < 60 * MINUTES[path.stem]
+    now = [traits(cell) for cell in fresh.cells if cell.cell_type == "code"]
+    assert now == [traits(cell) for cell in cells(path)], "the outputs that are kept are stale: run execute.py"
 
 
 def test_there_are_notebooks():

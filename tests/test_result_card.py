@@ -88,7 +88,7 @@ def test_what_was_computed_is_added(evaluation):
 
 def test_doubt_that_ranks_nothing_is_said_so(evaluation):
     found = autoseg.result_card(evaluation, uncertainty=doubt(evaluation, -np.arange(8) / 100))
-    assert any("does not tell bad cases from good ones" in s for s in found.sentences)
+    assert any("does not rank bad cases first beyond chance" in s for s in found.sentences)
     few = autoseg.result_card(evaluation, uncertainty=doubt(evaluation, [0.1, 0.2]))
     assert np.isnan(few.rank_correlation)
 

@@ -16,6 +16,7 @@ from autoseg.evaluation.intervals import ENOUGH, bootstrap, intervals
 from autoseg.evaluation.scores import Evaluation
 from autoseg.evaluation.selection import FOLDS, Choice
 
+CHANCE = 0.05  # below which a correlation counts
 WIDE = 0.05  # of an interval, up or down: a difference of models that people report
 
 
@@ -31,11 +32,16 @@ class ResultCard(Shown):
     @property
     def rank_correlation(self) -> float:
         """Spearman's, of uncertainty with Dice: -1 where it ranks the worst cases first; NaN for too few cases."""
+        return self._ranked()[0]
+
+    def _ranked(self) -> tuple[float, float]:
+        """That correlation, and the probability of one as strong by chance."""
         known = self.uncertainty.by_case if self.uncertainty else {}
         dice = {n: d for n, d in self.evaluation.by_case.items() if n in known and not np.isnan(d)}
         if len(dice) < ENOUGH:
-            return float("nan")
-        return float(stats.spearmanr([known[n] for n in dice], list(dice.values())).statistic)
+            return float("nan"), float("nan")
+        found = stats.spearmanr([known[n] for n in dice], list(dice.values()))
+        return float(found.statistic), float(found.pvalue)
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -43,9 +49,10 @@ class ResultCard(Shown):
         return (*_of_cases(self.evaluation), *_of_labels(self.evaluation), *self._of_doubt(), *_of_use(self.choice))
 
     def _of_doubt(self) -> Iterator[str]:
-        correlation = self.rank_correlation
+        correlation, chance = self._ranked()
         if not np.isnan(correlation):
-            helps = "it ranks bad cases first" if correlation < -0.3 else "it does not tell bad cases from good ones"
+            sure = correlation < 0 and chance < CHANCE
+            helps = "it ranks bad cases first" if sure else "it does not rank bad cases first beyond chance"
             yield f"The uncertainty of a case correlates with its Dice by {correlation:+.2f} (ranks): {helps}."
         if self.calibration is not None:
             yield (
