@@ -85,6 +85,7 @@ def cross_validate(
     training = _Folds(dataset, plan, blueprint, folder, show_progress)
     if client is not None:
         training.ahead(client, configurations, tuple(folds))
+        training = replace(training, show_progress=False)  # what is left is reading what the workers made
     return tuple(training.judged(name, tuple(folds)) for name in configurations)
 
 
