@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
+from table import row
 
 from autoseg.preprocessing.label_resampling import resample_labels
 from autoseg.preprocessing.resampling import resample_image, resample_probabilities
@@ -41,7 +42,6 @@ autoseg.extract_fingerprint(autoseg.open_dataset(sys.argv[1]), folder=sys.argv[2
 """
 PREPROCESS = """
 import sys, autoseg
-from table import row
 dataset = autoseg.open_dataset(sys.argv[1])
 plan = autoseg.make_plan(autoseg.extract_fingerprint(dataset, folder=sys.argv[2]))
 for name in ("2d", "3d_fullres"):

@@ -25,16 +25,16 @@ sys.path.insert(0, {here!r})
 from test_team import losses
 from autoseg.training.launch import join
 team = join(cpu=True)
-found = losses(batch_dice={batch_dice})
+found = losses(batch_dice={batch_dice}, batch_size={batch_size})
 if team.leads:
     print("FOUND" + json.dumps(found))
 """
 
 
-def losses(*, batch_dice):
+def losses(*, batch_dice, batch_size):
     """The losses of a seeded training without augmentation, and the sum of its weights."""
-    config = configuration(batch_dice=batch_dice, batch_size=4)
-    blueprint = short(epochs=2, iterations_per_epoch=5, augmentation=None, batch_size=4, precision="float32")
+    config = configuration(batch_dice=batch_dice, batch_size=batch_size)
+    blueprint = short(epochs=2, iterations_per_epoch=5, augmentation=None, batch_size=batch_size, precision="float32")
     training = autoseg.Training(boxes(config), blueprint=blueprint)
     records = list(training)
     weights = sum(float(w.double().abs().sum()) for w in training.model.weights.values())
@@ -54,12 +54,13 @@ def together(script, *arguments, cwd):
     return run("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2, script, *arguments, cwd=cwd)
 
 
-@pytest.mark.parametrize("batch_dice", [False, True])
-def test_two_processes_have_the_losses_and_weights_of_one(tmp_path, batch_dice):
+@pytest.mark.parametrize(("batch_dice", "batch_size"), [(False, 4), (True, 4), (False, 3), (True, 3)])
+def test_two_processes_have_the_losses_and_weights_of_one(tmp_path, batch_dice, batch_size):
     script = tmp_path / "member.py"
-    script.write_text(MEMBER.format(here=str(HERE), batch_dice=batch_dice))
+    script.write_text(MEMBER.format(here=str(HERE), batch_dice=batch_dice, batch_size=batch_size))
     (found,) = [line for line in together(script, cwd=tmp_path).splitlines() if line.startswith("FOUND")]
-    assert json.loads(found.removeprefix("FOUND")) == pytest.approx(losses(batch_dice=batch_dice), rel=1e-4)
+    alone = losses(batch_dice=batch_dice, batch_size=batch_size)
+    assert json.loads(found.removeprefix("FOUND")) == pytest.approx(alone, rel=1e-4)
 
 
 def test_a_notebook_starts_several_and_gets_the_model(tmp_path):
@@ -74,10 +75,15 @@ short = autoseg.Blueprint.quick(minutes=1).changed(
     epochs=2, minutes=None, iterations_per_epoch=4, validation_iterations=1, base_features=4)
 training = autoseg.train(prepared, blueprint=short, gpus=2, device="cpu")
 print("FINISHED", training.finished, len(training.history), training.iterations)
+def enough(epoch):
+    raise KeyboardInterrupt
+left = autoseg.train(prepared, fold=1, blueprint=short, gpus=2, device="cpu", callbacks=[enough])
+print("LEFT", left.finished, len(left.history))
 print(autoseg.predict(training.model, dataset.fold(0).validation, show_progress=False))
 """)
     told = run(script, cwd=tmp_path)
     assert "FINISHED True 2 8" in told
+    assert "LEFT False 1" in told
     assert "Predictions(1 cases" in told
 
 
@@ -92,6 +98,8 @@ def test_torchrun_starts_the_command_line(tmp_path):
 def test_more_gpus_than_there_are_and_no_folder_are_explained(tmp_path):
     with pytest.raises(TrainingError, match="leaves its model in a folder"):
         autoseg.train(boxes(), blueprint=short(), gpus=2)
+    with pytest.raises(TrainingError, match="gpus=0: training needs one process at least"):
+        autoseg.train(boxes(), blueprint=short(), gpus=0, folder=tmp_path)
     if torch.cuda.device_count() < 64:
         with pytest.raises(TrainingError, match="64 GPUs were asked for, and"):
             autoseg.train(boxes(), blueprint=short(), gpus=64, folder=tmp_path)
@@ -101,4 +109,4 @@ def test_alone_nothing_is_shared_and_random_numbers_stay_the_same():
     alone, random = Team.current(), torch.Generator()
     assert alone == Team() and alone.leads and alone.share([1, 2]) == [1, 2]
     assert alone.own(random) is random
-    assert [Team(k, 3).share([0, 1, 2, 3, 4, 5, 6]) for k in range(3)] == [[0, 1], [2, 3], [4, 5, 6]]
+    assert [Team(k, 3).share([0, 1, 2, 3, 4, 5, 6]) for k in range(3)] == [[0, 1, 2], [3, 4], [5, 6]]

@@ -80,6 +80,7 @@ class Learner:
             _, loss = self._forward(self.called, self.network, *batch)
         with watch("backward"):
             self.optimizer.zero_grad(set_to_none=True)
+            loss = loss * self.team.weight(len(batch[0]), loss.device)
             self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             self.team.average_gradients(self.network)
         return self.team.mean(loss.detach())

@@ -65,6 +65,8 @@ def train(
         start_from=start_from,
         previous=previous,
     )
+    if gpus < 1:
+        raise TrainingError(f"gpus={gpus}: training needs one process at least. Leave gpus out for a single one.")
     if gpus == 1:
         return finish(begin(), callbacks=callbacks, show_progress=show_progress)
     if folder is None and prepared.folder is None:
@@ -99,15 +101,13 @@ def finish(
 
     A callback that raises `KeyboardInterrupt` stops the training, for example once it is good enough.
     """
-    leads = training.team.leads
     try:
         with contextlib.ExitStack() as stack:
             with training.counted():
-                view = stack.enter_context(progress_shown(training, show=show_progress and leads))
+                view = stack.enter_context(progress_shown(training, show=show_progress and training.team.leads))
             for record in training:
                 with training.counted():
-                    for tell in (view, *callbacks) if leads else ():
-                        tell(record)
+                    _tell(training, record, (view, *callbacks))
     except Diverged as stopped:
         if not training.epochs:
             raise
@@ -119,6 +119,18 @@ def finish(
             stacklevel=2,
         )
     return training
+
+
+def _tell(training: Training, record: EpochRecord, listeners: Sequence[Callable[[EpochRecord], None]]) -> None:
+    """Tell the leader's listeners of an epoch; where one of them stops the training, all processes stop."""
+    stopped = False
+    try:
+        for tell in listeners if training.team.leads else ():
+            tell(record)
+    except KeyboardInterrupt:
+        stopped = True
+    if training.team.agree(stopped):
+        raise KeyboardInterrupt
 
 
 def resume(

@@ -22,7 +22,7 @@ class Team:
     """The processes that torch knows of; one alone where it knows of none.
 
     >>> Team(rank=1, size=2).share([0, 1, 2, 3, 4])
-    [2, 3, 4]
+    [3, 4]
     """
 
     rank: int = 0
@@ -41,9 +41,16 @@ class Team:
         return self.rank == 0
 
     def share(self, items: Sequence[T]) -> list[T]:
-        """This process's part of a batch, as even as possible."""
-        ends = [len(items) * k // self.size for k in range(self.size + 1)]
-        return list(items[ends[self.rank] : ends[self.rank + 1]])
+        """This process's part of a batch, as even as possible; the first have one more."""
+        each, more = divmod(len(items), self.size)
+        start = self.rank * each + min(self.rank, more)
+        return list(items[start : start + each + (self.rank < more)])
+
+    def weight(self, patches: int, device: torch.device) -> float:
+        """How much this process's mean over so many patches counts in the mean over the batch."""
+        if self.size == 1:
+            return 1.0
+        return patches / float(self.mean(torch.tensor([float(patches)], device=device)))
 
     def own(self, random: Generator) -> Generator:
         """Random numbers of this process's own, for augmentation, while those of the team stay together."""
