@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from making import make_dataset
 
 import autoseg
@@ -23,11 +24,19 @@ SHORT = autoseg.Blueprint.quick(minutes=1).changed(
 )
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As dask's workers have: more of them add up in another order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def client():
     options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
     with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
-        client.run(lambda: __import__("torch").set_num_threads(1))
         yield client
 
 
