@@ -15,7 +15,7 @@ import torch
 from torch import Generator, Tensor
 
 from autoseg.planning.configuration import AugmentationSettings
-from autoseg.training.spatial import Batch, affine, cut_mirrored, resample_affine
+from autoseg.training.spatial import Batch, affine, resample_affine
 
 Range = tuple[float, float]
 
@@ -54,14 +54,13 @@ class Augmentation:
         mirrored = torch.zeros(count, len(patch), dtype=torch.bool)
         for axis in settings.mirror_axes:
             mirrored[:, axis] = chance(self.mirror, count, random)
+        angles, factors = angles * rotated[:, None], torch.where(scaled, factors, torch.ones(()))
+        matrices = affine(angles, factors, len(patch), in_plane=settings.dummy_2d) * (1.0 - 2.0 * mirrored)[:, None, :]
         result = images.new_empty((*images.shape[:2], *patch)), labels.new_empty((count, *patch))
-        cut_mirrored(batch, torch.nonzero(~(rotated | scaled)).ravel(), mirrored, patch, result)
-        touched = torch.nonzero(rotated | scaled).ravel()
-        if len(touched):
-            angles, factors = angles * rotated[:, None], torch.where(scaled, factors, torch.ones(()))
-            matrices = affine(angles[touched], factors[touched], len(patch), in_plane=settings.dummy_2d)
-            signs = 1.0 - 2.0 * mirrored[touched]
-            resample_affine(batch, touched, matrices * signs[:, None, :], patch, result)
+        for alike in (rotated, scaled & ~rotated, ~(rotated | scaled)):  # the less is moved, the less is to compute
+            samples = torch.nonzero(alike).ravel()
+            if len(samples):
+                resample_affine(batch, samples, matrices[samples], patch, result)
         return result
 
     def intensity(self, images: Tensor, settings: AugmentationSettings, random: Generator) -> Tensor:
@@ -135,34 +134,37 @@ def change_gamma(images: Tensor, random: Generator) -> Tensor:
 def blur(images: Tensor, random: Generator, *, first_axis: int = 0) -> Tensor:
     """Gaussian blur of half of the channels, with a deviation of [0.5, 1] voxels drawn for each axis."""
     touched = chance(0.5, images.shape[0] * images.shape[1], random).reshape(images.shape[:2])
-    sigma = uniform((0.5, 1.0), (*images.shape[:2], images.ndim - 2), random)
-    matrices = [
-        _where(touched, _blur_matrix(sigma[..., axis], size))
-        for axis, size in enumerate(images.shape[2:])
-        if axis >= first_axis
-    ]
-    return apply_along_axes(images, [m.to(images.device) for m in matrices])
+    sigma = uniform((0.5, 1.0), (*images.shape[:2], images.ndim - 2), random)[touched]
+    matrices = [_blur_matrix(sigma[:, axis], size) for axis, size in enumerate(images.shape[2:])]
+    return _where(touched, images, matrices, first_axis)
 
 
 def simulate_low_resolution(images: Tensor, random: Generator, *, first_axis: int = 0) -> Tensor:
     """Half of the channels brought to [0.5, 1] of their size by nearest neighbour and back linearly."""
     touched = chance(0.5, images.shape[0] * images.shape[1], random).reshape(images.shape[:2])
-    scale = uniform((0.5, 1.0), images.shape[:2], random)
-    matrices = [_where(touched, _low_resolution_matrix(scale, size)) for size in images.shape[2 + first_axis :]]
-    return apply_along_axes(images, [m.to(images.device) for m in matrices])
+    scale = uniform((0.5, 1.0), images.shape[:2], random)[touched]
+    return _where(touched, images, [_low_resolution_matrix(scale, size) for size in images.shape[2:]], first_axis)
 
 
-def apply_along_axes(images: Tensor, matrices: Sequence[Tensor]) -> Tensor:
-    """Apply a matrix (batch, channel, new, old) of its own to each sample and channel along each of the last axes."""
-    for axis, matrix in zip(range(images.ndim - len(matrices), images.ndim), matrices, strict=True):
-        moved = images.movedim(axis, 2)
-        images = (matrix @ moved.flatten(3)).reshape(moved.shape).movedim(2, axis)
+def _where(touched: Tensor, images: Tensor, matrices: Sequence[Tensor], first_axis: int) -> Tensor:
+    """Images whose `touched` (sample, channel) are multiplied with matrices of their own, from an axis on."""
+    if touched.any():
+        unmoved = [torch.eye(m.shape[-1]).expand_as(m) for m in matrices[:first_axis]]
+        moving = [m.to(images.device) for m in (*unmoved, *matrices[first_axis:])]
+        touched = touched.to(images.device)
+        images[touched] = apply_along_axes(images[touched], moving)
     return images
 
 
-def _where(touched: Tensor, matrices: Tensor) -> Tensor:
-    """Identity for the channels that are left alone."""
-    return torch.where(touched[..., None, None], matrices, torch.eye(matrices.shape[-1]))
+def apply_along_axes(images: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+    """Apply a matrix (image, new, old) of its own to each image along each axis.
+
+    Every product puts its axis last; after all of them the axes stand as before, and nothing was copied.
+    """
+    for matrix in matrices:
+        others = images.shape[2:]
+        images = (images.flatten(2).mT @ matrix.mT).reshape(len(images), *others, -1)
+    return images
 
 
 def _blur_matrix(sigma: Tensor, size: int) -> Tensor:

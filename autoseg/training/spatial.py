@@ -9,7 +9,7 @@ are computed only where they do not. Voxels are gathered by index, which on a CP
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -54,19 +54,6 @@ def _turn(angle: Tensor) -> Tensor:
     return torch.stack((torch.stack((cos, -sin), -1), torch.stack((sin, cos), -1)), -2)
 
 
-def cut_mirrored(batch: Batch, samples: Tensor, mirrored: Tensor, patch: Sequence[int], result: Batch) -> None:
-    """Write the centres of some `samples` into `result`, flipped along the axes that `mirrored` (batch, axis) says.
-
-    Samples that are flipped alike are handled together.
-    """
-    for signs in torch.unique(mirrored[samples], dim=0):
-        alike = samples[(mirrored[samples] == signs).all(1)]
-        axes = torch.nonzero(signs).ravel().tolist()
-        for part, target in zip(batch, result, strict=True):
-            where = alike.to(part.device)
-            target[where] = centre(part, patch)[where].flip([a + part.ndim - len(patch) for a in axes])
-
-
 def resample_affine(batch: Batch, samples: Tensor, matrices: Tensor, patch: Sequence[int], result: Batch) -> None:
     """Write some `samples` into `result`, read around their centre at the patch's points times `matrices`.
 
@@ -89,8 +76,8 @@ class Places:
     """Where the points of some patches lie among the voxels.
 
     `index` (sample, *patch) is the flat index of each point's lower neighbour within its sample; `steps` are, for each
-    axis along which something moves, the flat distance to the upper neighbour and its share, one number a point;
-    `inside` (sample, *patch) is how much of a point lies on the image, None where all of all points do.
+    axis along which points lie between voxels, the flat distance to the upper neighbour and its share; `inside` is how
+    much of a point lies on the image, None where all of all points do. Shares and `inside` broadcast to the index.
     """
 
     index: Tensor
@@ -106,40 +93,41 @@ class Places:
         steps: list[tuple[int, Tensor]] = []
         inside = None
         for axis, size in enumerate(space):
-            at = (_along(matrices[:, axis], patch, slab) + (size - 1) / 2).to(device)
-            still = _still(matrices[:, axis], axis, (size - patch[axis]) % 2)
-            low = at.floor().clamp_(0, size - 1 if still else max(size - 2, 0))
-            index = index * size + low.int()
-            if size > 1 and not still:
+            row = matrices[:, axis]
+            whole = _whole_steps(row, axis)
+            middle = (size - 1) / 2 - ((size - patch[axis]) % 2) / 2 * whole  # the centre cut out begins at a voxel
+            at = _along(row, patch, slab, device) + middle
+            low = at.floor().clamp_(0, size - 1 if whole else max(size - 2, 0))
+            index = torch.add(low.int(), index, alpha=size)
+            if size > 1 and not whole:
                 steps.append((math.prod(space[axis + 1 :]), (at - low).clamp_(0, 1)))
-            if _reach(matrices[:, axis], patch) > (size - 1) / 2:
+            if _reach(row, patch) > (size - 1) / 2:
                 share = (1 - (at - at.clamp(0, size - 1)).abs_()).clamp_(0, 1)
                 inside = share if inside is None else inside * share
-        shape = (len(matrices), len(range(patch[0])[slab]), *patch[1:])
-        spread = tuple((stride, share.expand(shape).reshape(-1)) for stride, share in steps)
-        return cls(index.expand(shape), spread, None if inside is None else inside.expand(shape))
+        return cls(index.expand(len(matrices), len(range(patch[0])[slab]), *patch[1:]), tuple(steps), inside)
 
-    def from_start_of(self, samples: Tensor, voxels: int) -> Tensor:
-        """The flat index of all points into samples of so many `voxels` one after the other."""
-        first = samples.reshape(-1, *(1,) * (self.index.ndim - 1)) * voxels
-        return (self.index + first).reshape(-1)
+    def read(self, flat: Tensor, samples: Tensor, voxels: int) -> Callable[[int], Tensor]:
+        """What reads the voxels at a distance from all points, of `samples` that lie so many `voxels` apart."""
+        first = samples.to(torch.int32).reshape(-1, *(1,) * (self.index.ndim - 1)) * voxels
+        index = (self.index + first).reshape(-1)
+        return lambda distance: flat[distance:].index_select(0, index).reshape(self.index.shape)
 
 
-def _along(row: Tensor, patch: Sequence[int], slab: slice) -> Tensor:
-    """One coordinate (sample, *patch) of all points of a slab: what each axis of the patch adds to it."""
-    at = torch.zeros(())
-    for axis, size in enumerate(patch):
-        steps = (torch.arange(size) - (size - 1) / 2)[slab if axis == 0 else slice(None)]
+def _along(row: Tensor, patch: Sequence[int], slab: slice, device: torch.device) -> Tensor:
+    """One coordinate of all points of a slab: what each axis of the patch that matters to it adds to it."""
+    at = torch.zeros((), device=device)
+    for axis in torch.nonzero(row.any(0)).ravel().tolist():
+        steps = (torch.arange(patch[axis]) - (patch[axis] - 1) / 2)[slab if axis == 0 else slice(None)]
         shape = [-1, *(len(steps) if a == axis else 1 for a in range(len(patch)))]
-        at = at + (row[:, axis : axis + 1] * steps).reshape(shape)
+        at = at + (row[:, axis : axis + 1] * steps).reshape(shape).to(device)
     return at
 
 
-def _still(row: Tensor, axis: int, odd: int) -> bool:
+def _whole_steps(row: Tensor, axis: int) -> bool:
     """Whether nothing moves along an axis but whole voxels: it is not turned, not scaled, at most mirrored."""
     unit = torch.zeros(row.shape[1])
     unit[axis] = 1
-    return not odd and torch.equal(row.abs(), unit.expand_as(row))
+    return torch.equal(row.abs(), unit.expand_as(row))
 
 
 def _reach(row: Tensor, patch: Sequence[int]) -> float:
@@ -149,48 +137,42 @@ def _reach(row: Tensor, patch: Sequence[int]) -> float:
 
 def _interpolated(images: Tensor, samples: Tensor, places: Places) -> Tensor:
     """Images (sample, channel, *patch) at some places, linearly."""
-    flat, voxels = images.reshape(-1), math.prod(images.shape[2:])
-    index = places.from_start_of(samples, images.shape[1] * voxels)
-    channels = [_linear(flat, index, places.steps, channel * voxels) for channel in range(images.shape[1])]
-    result = torch.stack([c.reshape(places.index.shape) for c in channels], dim=1)
+    voxels = math.prod(images.shape[2:])
+    read = places.read(images.reshape(-1), samples, images.shape[1] * voxels)
+    channels = [_linear(read, places.steps, channel * voxels) for channel in range(images.shape[1])]
+    result = torch.stack(channels, dim=1) if len(channels) > 1 else channels[0][:, None]
     return result if places.inside is None else result.mul_(places.inside[:, None])
 
 
-def _linear(flat: Tensor, index: Tensor, steps: Sequence[tuple[int, Tensor]], offset: int) -> Tensor:
+def _linear(read: Callable[[int], Tensor], steps: Sequence[tuple[int, Tensor]], distance: int) -> Tensor:
     """The mean of lower and upper neighbour along the first axis, each of which is that along the other axes."""
     if not steps:
-        return flat[offset:].index_select(0, index)
+        return read(distance)
     (stride, share), *others = steps
-    low, high = (_linear(flat, index, others, o) for o in (offset, offset + stride))
+    low, high = (_linear(read, others, d) for d in (distance, distance + stride))
     return low.lerp_(high, share)
 
 
 def _labels_at(labels: Tensor, samples: Tensor, places: Places) -> Tensor:
     """Label maps (sample, *patch): the common label of the neighbours, or the one with the largest share."""
-    flat = labels.reshape(-1)
-    index = places.from_start_of(samples, math.prod(labels.shape[1:]))
+    read = places.read(labels.reshape(-1), samples, math.prod(labels.shape[1:]))
     reach = [0]
     for stride, _ in places.steps:
         reach += [r + stride for r in reach]
-    neighbours = [flat[r:].index_select(0, index) for r in reach]
+    neighbours = [read(distance).view(-1) for distance in reach]
     low, high = reduce(torch.minimum, neighbours), reduce(torch.maximum, neighbours)
     mixed = torch.nonzero(low != high).ravel()
     if len(mixed):
-        low[mixed] = _largest_share([n[mixed] for n in neighbours], [share[mixed] for _, share in places.steps])
-    result = low.reshape(places.index.shape)
+        shares = [s.expand(places.index.shape).reshape(-1).index_select(0, mixed) for _, s in places.steps]
+        low[mixed] = _largest_share(torch.stack([n.index_select(0, mixed) for n in neighbours]), shares)
+    result = low.view(places.index.shape)
     return result if places.inside is None else result.masked_fill_(places.inside < 0.5, OUTSIDE)
 
 
-def _largest_share(neighbours: Sequence[Tensor], shares: Sequence[Tensor]) -> Tensor:
-    """The label that most neighbours of each point have, each counted by its linear share."""
-    weights = [torch.ones_like(shares[0])]
+def _largest_share(neighbours: Tensor, shares: Sequence[Tensor]) -> Tensor:
+    """The label that most `neighbours` (neighbour, point) of each point have, each counted by its linear share."""
+    weights = torch.ones_like(shares[0])[None]
     for share in shares:
-        weights = [w * (1 - share) for w in weights] + [w * share for w in weights]
-    winner, most = neighbours[0], torch.zeros_like(shares[0])
-    for label in neighbours:
-        total = torch.zeros_like(most)
-        for weight, other in zip(weights, neighbours, strict=True):
-            total += weight * (label == other)
-        winner = torch.where(total > most, label, winner)
-        most = torch.maximum(total, most)
-    return winner
+        weights = torch.cat((weights * (1 - share), weights * share))
+    totals = torch.stack([(weights * (neighbours == label)).sum(0) for label in neighbours])
+    return neighbours.gather(0, totals.max(0, keepdim=True).indices)[0]  # ten times as fast as argmax
