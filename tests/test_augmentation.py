@@ -147,15 +147,26 @@ def test_no_axis_is_mirrored_that_is_not_allowed():
     assert torch.equal(kept, images)
 
 
-def test_slices_are_not_mixed_in_dummy_2d():
+STACK = AugmentationSettings(rotation_degrees=180, dummy_2d=True, mirror_axes=(), initial_patch_size=(4, 16, 16))
+STILL = aug.Augmentation(noise=0, blur=0, brightness=0, contrast=0, low_resolution=0, gamma=0, gamma_inverted=0)
+
+
+def striped():
     images = torch.zeros(8, 1, 4, 16, 16)
     images[:, :, ::2] = 1.0
-    settings = AugmentationSettings(rotation_degrees=180, dummy_2d=True, mirror_axes=(), initial_patch_size=(4, 16, 16))
-    always = aug.Augmentation(
-        blur=1.0, low_resolution=1.0, noise=0, brightness=0, contrast=0, gamma=0, gamma_inverted=0
-    )
-    blurred = always.intensity(images.clone(), settings, seeded())
-    torch.testing.assert_close(blurred, images, atol=1e-5, rtol=0)
+    return images
+
+
+def test_slices_keep_their_resolution_in_dummy_2d():
+    coarse = replace(STILL, low_resolution=1.0).intensity(striped(), STACK, seeded())
+    torch.testing.assert_close(coarse, striped(), atol=1e-5, rtol=0)
+
+
+def test_blur_mixes_thick_slices_too_as_nnunets_does():
+    """Half of the channels are blurred; nnU-Net leaves no axis out."""
+    blurred = replace(STILL, blur=1.0).intensity(striped(), STACK, seeded())
+    mixed = (blurred - striped()).abs().amax((1, 2, 3, 4)) > 0.1
+    assert 0 < int(mixed.sum()) < 8
 
 
 def test_flat_images_are_augmented_too():

@@ -65,10 +65,10 @@ class Augmentation:
 
     def intensity(self, images: Tensor, settings: AugmentationSettings, random: Generator) -> Tensor:
         """All that changes values and not places, in nnU-Net's order."""
-        first_axis = 1 if settings.dummy_2d else 0  # slices are never mixed where the stack is treated as 2D
+        first_axis = 1 if settings.dummy_2d else 0  # slices keep their resolution where the stack is treated as 2D
         steps: list[tuple[float, Callable[[Tensor, Generator], Tensor]]] = [
             (self.noise, add_noise),
-            (self.blur, lambda x, r: blur(x, r, first_axis=first_axis)),
+            (self.blur, blur),
             (self.brightness, multiply_brightness),
             (self.contrast, change_contrast),
             (self.low_resolution, lambda x, r: simulate_low_resolution(x, r, first_axis=first_axis)),
@@ -131,28 +131,30 @@ def change_gamma(images: Tensor, random: Generator) -> Tensor:
     return torch.addcmul(mean, curved, old / new.clamp_min(1e-7))
 
 
-def blur(images: Tensor, random: Generator, *, first_axis: int = 0) -> Tensor:
-    """Gaussian blur of half of the channels, with a deviation of [0.5, 1] voxels drawn for each axis."""
+def blur(images: Tensor, random: Generator) -> Tensor:
+    """Gaussian blur of half of the channels, with a deviation of [0.5, 1] voxels drawn for each axis.
+
+    nnU-Net blurs across thick slices, too, where the other transforms treat the stack as 2D.
+    """
     touched = chance(0.5, images.shape[0] * images.shape[1], random).reshape(images.shape[:2])
     sigma = uniform((0.5, 1.0), (*images.shape[:2], images.ndim - 2), random)[touched]
-    matrices = [_blur_matrix(sigma[:, axis], size) for axis, size in enumerate(images.shape[2:])]
-    return _where(touched, images, matrices, first_axis)
+    return _where(touched, images, [_blur_matrix(sigma[:, axis], size) for axis, size in enumerate(images.shape[2:])])
 
 
 def simulate_low_resolution(images: Tensor, random: Generator, *, first_axis: int = 0) -> Tensor:
     """Half of the channels brought to [0.5, 1] of their size by nearest neighbour and back linearly."""
     touched = chance(0.5, images.shape[0] * images.shape[1], random).reshape(images.shape[:2])
     scale = uniform((0.5, 1.0), images.shape[:2], random)[touched]
-    return _where(touched, images, [_low_resolution_matrix(scale, size) for size in images.shape[2:]], first_axis)
+    scales = [torch.ones_like(scale) if axis < first_axis else scale for axis in range(images.ndim - 2)]
+    matrices = [_low_resolution_matrix(s, size) for s, size in zip(scales, images.shape[2:], strict=True)]
+    return _where(touched, images, matrices)
 
 
-def _where(touched: Tensor, images: Tensor, matrices: Sequence[Tensor], first_axis: int) -> Tensor:
-    """Images whose `touched` (sample, channel) are multiplied with matrices of their own, from an axis on."""
+def _where(touched: Tensor, images: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+    """Images whose `touched` (sample, channel) are multiplied with matrices of their own."""
     if touched.any():
-        unmoved = [torch.eye(m.shape[-1]).expand_as(m) for m in matrices[:first_axis]]
-        moving = [m.to(images.device) for m in (*unmoved, *matrices[first_axis:])]
         touched = touched.to(images.device)
-        images[touched] = apply_along_axes(images[touched], moving)
+        images[touched] = apply_along_axes(images[touched], [m.to(images.device) for m in matrices])
     return images
 
 
