@@ -37,6 +37,15 @@ def test_pictures_are_two_dimensional_and_dots_per_inch_are_no_spacing(tmp_path:
     assert image.grid.spacing == (1.0, 1.0)
 
 
+@pytest.mark.parametrize("said", ["ImageJ=1.54\nchannels=2\nslices=3", 'DimensionOrder="XYCZT" SizeC="2"'])
+def test_a_stack_with_channels_among_its_pages_keeps_them_apart(tmp_path: Path, said: str) -> None:
+    pages = [Pictures.fromarray(np.full((4, 5), 10 * z + c, np.uint8)) for z in range(3) for c in range(2)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:], tiffinfo={270: said})
+    array, grid = read_voxels(tmp_path / "a.tif")
+    assert grid.shape == (3, 4, 5)
+    assert array[:, :, 0, 0].tolist() == [[0, 10, 20], [1, 11, 21]]
+
+
 def test_a_stack_takes_the_spacing_beside_it_then_that_of_its_own_tags(tmp_path: Path) -> None:
     said = "ImageJ=1.53\nunit=micron\nspacing=2.0\n"
     pages = [Pictures.fromarray(page) for page in STACK]

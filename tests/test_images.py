@@ -85,6 +85,20 @@ def test_real_electron_microscopy(shared_data):
     assert set(np.unique(read_label_map(folder / "labels/0.png", LABELS).array)) == {0, 255}
 
 
+def test_a_tiff_keeps_its_spacing_in_a_json_beside_it(tmp_path):
+    grid = Grid.of(ball().shape, (2.0, 0.5, 0.25))
+    path = write_label_map(LabelMap(ball(), grid, LABELS), tmp_path / "cell.tif")
+    assert read_label_map(path, LABELS).grid == grid
+    write_label_map(LabelMap(ball(), Grid.of(ball().shape), LABELS), tmp_path / "other.tif")
+    assert [p.name for p in tmp_path.glob("*.json")] == ["cell.json"]
+
+
+@pytest.mark.parametrize("ending", [".mhd", ".jpg"])
+def test_formats_of_two_files_or_with_loss_are_not_written(tmp_path, ending):
+    with pytest.raises(ImageError, match=f"the format {ending} cannot be written"):
+        write_label_map(LabelMap(ball(), Grid.of(ball().shape), LABELS), tmp_path / f"a{ending}")
+
+
 def test_a_tiff_reads_its_spacing_from_the_json_beside_it(tmp_path):
     path = write_volume(voxels(1), tmp_path / "cell_0000.tif")
     assert read_image([path], ["f"]).grid.spacing == (1.0, 1.0, 1.0)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from making import make_dataset
 
 from autoseg.core.errors import DatasetError
 from autoseg.data.fingerprint import extract_fingerprint
@@ -51,6 +52,22 @@ def test_the_dictionary_form_has_regions_an_ignore_label_and_its_own_folds(tmp_p
     assert [c.name for c in dataset.fold(0).validation] == ["z"]
     plan = make_plan(extract_fingerprint(dataset, show_progress=False))
     assert plan.configurations
+
+
+def test_paths_of_the_dictionary_form_may_hold_environment_variables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCANS", str(tmp_path / "scans"))
+    entries = {c: {"images": [f"$SCANS/{c}.nii.gz"], "label": f"answers/{c}.nii.gz"} for c in "xyz"}
+    dataset = open_dataset(_named(tmp_path, dataset=entries))
+    assert dataset["x"].image_paths == (tmp_path / "scans/x.nii.gz",)
+
+
+def test_files_that_macos_leaves_beside_others_are_no_cases(tmp_path: Path) -> None:
+    folder = make_dataset(tmp_path, cases=2)
+    for path in [*folder.glob("*/*.nii.gz")]:
+        path.with_name(f"._{path.name}").write_bytes(b"macOS")
+    assert [case.name for case in open_dataset(folder)] == ["case_0", "case_1"]
 
 
 @pytest.mark.parametrize(

@@ -107,16 +107,59 @@ def test_lists_join_a_file_a_channel_and_patterns_join_numbered_files(tmp_path: 
     assert listed[0].image().array.shape == (2, 4, 5, 6)
 
 
-def test_bids_derivatives_with_a_mask_are_a_dataset(tmp_path: Path) -> None:
-    for number in ("01", "02"):
-        for contrast in ("T1w", "FLAIR"):
-            write(tmp_path / f"sub-{number}/anat/sub-{number}_{contrast}.nii.gz", grey(3, (4, 5, 6)))
-        name = f"derivatives/lesions/sub-{number}/anat/sub-{number}_space-T1w_label-lesion_mask.nii.gz"
-        write(tmp_path / name, mask(1, shape=(4, 5, 6)))
+@pytest.mark.parametrize("suffix", ["", "_mask"])
+def test_numbered_pictures_are_cases_and_no_channels(tmp_path: Path, suffix: str) -> None:
+    for number in range(4):
+        write(tmp_path / f"images/frame_{number:04d}.png", grey(number))
+        write(tmp_path / f"masks/frame_{number:04d}{suffix}.png", mask(255))
+        write(tmp_path / f"test/frame_{number + 9:04d}.png", grey(number + 50))
     dataset = open_dataset(tmp_path)
-    assert [c.name for c in dataset] == ["sub-01", "sub-02"]
-    assert sorted(dataset.channels) == ["FLAIR", "T1w"]
-    assert dataset[0].image().array.shape == (2, 4, 5, 6)
+    assert [case.name for case in dataset] == [f"frame_{n:04d}" for n in range(4)]
+    assert dataset.channels == ("image",)
+    assert len(dataset.test) == 4
+
+
+def test_patterns_match_by_the_folder_where_files_are_called_alike(tmp_path: Path) -> None:
+    for name in ("ann", "bob"):
+        write(tmp_path / name / "scan.nii.gz", grey(2, (4, 5, 6)))
+        write(tmp_path / name / "organ.nii.gz", mask(1, shape=(4, 5, 6)))
+    dataset = dataset_from_files(f"{tmp_path}/*/scan.nii.gz", f"{tmp_path}/*/organ.nii.gz")
+    assert [(c.name, c.image_paths[0].parent.name) for c in dataset] == [("ann", "ann"), ("bob", "bob")]
+
+
+def test_label_maps_that_the_pattern_of_images_matches_too_are_no_images(tmp_path: Path) -> None:
+    for name in "ab":
+        write(tmp_path / f"{name}.png", grey())
+        write(tmp_path / f"{name}_mask.png", mask(1))
+    assert [c.name for c in dataset_from_files(f"{tmp_path}/*.png", f"{tmp_path}/*_mask.png")] == ["a", "b"]
+
+
+def test_a_grey_photograph_among_colours_is_read_as_colour(tmp_path: Path) -> None:
+    for name, image in {"a": grey(), "b": np.stack([grey(1), grey(2), grey(3)], axis=-1)}.items():
+        write(tmp_path / f"images/{name}.png", image)
+        write(tmp_path / f"labels/{name}.png", mask(1))
+    dataset = open_dataset(tmp_path)
+    assert dataset.channels == ("red", "green", "blue")
+    assert dataset["a"].image().array[:, 0, 1].tolist() == [10, 10, 10]
+
+
+def test_grey_and_colour_label_maps_make_one_set_of_colours(tmp_path: Path) -> None:
+    black, red = np.zeros((6, 7, 3), np.uint8), np.zeros((6, 7, 3), np.uint8)
+    red[1], red[2] = (255, 0, 0), (255, 255, 255)
+    for name, drawn in {"a": black, "b": red, "c": mask(255)}.items():
+        write(tmp_path / f"images/{name}.png", grey())
+        write(tmp_path / f"labels/{name}.png", drawn)
+    dataset = open_dataset(tmp_path)
+    assert dict(dataset.labels.file_values) == {(0, 0, 0): 0, (255, 0, 0): 1, (255, 255, 255): 2}
+    assert [sorted(np.unique(c.label().array).tolist()) for c in dataset] == [[0], [0, 1, 2], [0, 2]]
+
+
+def test_a_label_map_with_a_channel_for_each_label_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "labels").mkdir()
+    np.save(tmp_path / "labels/a.npy", np.zeros((5, 4, 6, 7), np.uint8))
+    write(tmp_path / "images/a.nii.gz", grey(2, (4, 6, 7)))
+    with pytest.raises(DatasetError, match="has 5 channels of uint8; a label map has one integer a voxel, or a colour"):
+        open_dataset(tmp_path)
 
 
 def test_the_ct_sample_with_42_scattered_labels_opens_and_keeps_its_values(shared_data: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from autoseg.core.errors import DatasetError, ImageError, did_you_mean
 from autoseg.core.shown import Shown, ask_display
 from autoseg.data.corrections import Corrections
-from autoseg.data.formats import WRITABLE, file_state, read_voxels, suffix_of
+from autoseg.data.formats import WRITABLE, WRITTEN_AS, file_state, grid_like, read_voxels, suffix_of
 from autoseg.data.geometry import Grid
 from autoseg.data.images import Image, LabelMap, label_map_from, read_image
 from autoseg.data.labels import Labels
@@ -84,7 +84,8 @@ class Case(Shown):
 
     def _label_voxels(self) -> tuple[np.ndarray, Grid]:
         if self.label_path is not None:
-            return read_voxels(self.label_path)
+            stored, grid = read_voxels(self.label_path)
+            return stored, grid_like(self.image_paths[0], self.label_path, grid) if self.image_paths else grid
         if self.held is None or self.held.label is None:
             raise ImageError("it has no label map; only training cases have one.")
         return self.held.label, self.held.label_grid or self.held.image.grid
@@ -102,8 +103,9 @@ class Case(Shown):
 
     @property
     def file_ending(self) -> str:
-        """That of its image; NIfTI for a DICOM series and for voxels in memory."""
+        """That of its image, PNG for a JPEG; NIfTI for a DICOM series and for voxels in memory."""
         ending = suffix_of(self.image_paths[0]) if self.image_paths else ""
+        ending = WRITTEN_AS.get(ending, ending)
         return ending if ending in WRITABLE else ".nii.gz"
 
     @property

@@ -27,7 +27,8 @@ PHOTOGRAPHS = (".png", ".bmp", ".jpg", ".jpeg")  # their headers' "resolution" i
 STACKS = (".tif", ".tiff")
 UNREADABLE = (RuntimeError, OSError, EOFError, ValueError, OverflowError, MemoryError, zlib.error)  # what readers raise
 SUFFIXES = (*NIFTI, ".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".dcm", *STACKS, *PHOTOGRAPHS, *ARRAYS)
-WRITABLE = tuple(s for s in SUFFIXES if s not in (".dcm", *ARRAYS, ".jpg", ".jpeg"))
+WRITTEN_AS = {".mhd": ".mha", ".nhdr": ".nrrd", ".jpg": ".png", ".jpeg": ".png"}  # two files for one, or lossy
+WRITABLE = tuple(s for s in SUFFIXES if s not in (".dcm", *ARRAYS, *WRITTEN_AS))
 
 
 def suffix_of(path: PathLike) -> str:
@@ -38,6 +39,15 @@ def suffix_of(path: PathLike) -> str:
     """
     name = Path(path).name.lower()
     return next((s for s in sorted(SUFFIXES, key=len, reverse=True) if name.endswith(s)), Path(name).suffix)
+
+
+def stem_of(path: Path) -> str:
+    """The name of a file without its suffix, or of a folder with a DICOM series.
+
+    >>> stem_of(Path("scans/case_0000.nii.gz"))
+    'case_0000'
+    """
+    return path.name if path.is_dir() else path.name[: len(path.name) - len(suffix_of(path))]
 
 
 def file_state(path: Path) -> list[Any]:
@@ -153,8 +163,9 @@ def _read_picture(path: Path) -> tuple[np.ndarray, Grid]:
         values = values[:, 0]  # a single page
     if suffix_of(path) in PHOTOGRAPHS:
         return values, Grid.of(values.shape[1:])
-    dimensions = values.ndim - 1
-    return values, Grid.of(values.shape[1:], _spacing_beside(path, dimensions) or _spacing_in_tags(path, dimensions))
+    if len(values) == 1 and values.ndim == 4:
+        values = _channels_apart(values[0], _described(path)[0])
+    return values, Grid.of(values.shape[1:], _spacing_of_stack(path, values.ndim - 1))
 
 
 def _read_series(folder: Path) -> tuple[np.ndarray, Grid]:
@@ -197,6 +208,24 @@ def _read_array(path: Path) -> tuple[np.ndarray, Grid]:
     return values, Grid.of(values.shape[1:], None if spacing is None else spacing.ravel().tolist())
 
 
+def grid_like(image: PathLike, label: PathLike, grid: Grid) -> Grid:
+    """The grid of a label map: its own, or its image's where its format has no place for one, or nobody wrote it.
+
+    Microscopes write the size of a voxel into an image, but programs that draw label maps as TIFF or PNG do not.
+    """
+    silent = suffix_of(label) in (*PHOTOGRAPHS, *STACKS, *ARRAYS) and set(grid.spacing) == {1.0}
+    if not silent or suffix_of(image) in PHOTOGRAPHS:
+        return grid
+    if suffix_of(image) in STACKS:  # its voxels need not be read
+        return Grid.of(grid.shape, _spacing_of_stack(Path(image), grid.dimensions))
+    found = read_voxels(image)[1]
+    return found if found.shape == grid.shape else grid
+
+
+def _spacing_of_stack(path: Path, dimensions: int) -> tuple[float, ...] | None:
+    return _spacing_beside(path, dimensions) or _spacing_in_tags(path, dimensions)
+
+
 def _spacing_beside(path: Path, dimensions: int) -> tuple[float, ...] | None:
     """A TIFF's spacing from the JSON beside it: ``{"spacing": [z, y, x]}``, nnU-Net's convention."""
     stem = path.name[: -len(suffix_of(path))]
@@ -209,11 +238,7 @@ def _spacing_beside(path: Path, dimensions: int) -> tuple[float, ...] | None:
 
 def _spacing_in_tags(path: Path, dimensions: int) -> tuple[float, ...] | None:
     """A TIFF's spacing where ImageJ or OME wrote it, in mm; a plain resolution is dots per inch and says nothing."""
-    from PIL import Image as Pictures
-
-    with Pictures.open(path) as picture:
-        tags = getattr(picture, "tag_v2", {})
-        said, per_pixel = str(tags.get(270, "")), [1 / float(tags[k]) if tags.get(k) else 0.0 for k in (283, 282)]
+    said, per_pixel = _described(path)
     if "PhysicalSizeX" in said:
         found = [_physical_size(said, axis) for axis in "ZYX"]
     elif said.startswith("ImageJ="):
@@ -224,6 +249,32 @@ def _spacing_in_tags(path: Path, dimensions: int) -> tuple[float, ...] | None:
         return None
     spacing = tuple(found[-dimensions:])
     return spacing if all(np.isfinite(s) and s > 0 for s in spacing) else None
+
+
+def _described(path: Path) -> tuple[str, list[float]]:
+    """What a TIFF says of itself in words, and the size of a pixel along y and x in a unit that the words tell."""
+    from PIL import Image as Pictures
+
+    with Pictures.open(path) as picture:
+        tags = getattr(picture, "tag_v2", {})
+        return str(tags.get(270, "")), [1 / float(tags[k]) if tags.get(k) else 0.0 for k in (283, 282)]
+
+
+def _channels_apart(pages: np.ndarray, said: str) -> np.ndarray:
+    """Pages (page, y, x) as (channel, *space), where ImageJ or OME says that several channels are among them.
+
+    >>> _channels_apart(np.zeros((6, 4, 5)), "ImageJ=1.11a\\nimages=6\\nchannels=2\\nslices=3").shape
+    (2, 3, 4, 5)
+    """
+    found = re.search(r'^channels=(\d+)$|SizeC="(\d+)"', said, re.MULTILINE)
+    count = int(found[1] or found[2]) if found else 1
+    if count < 2 or len(pages) % count:
+        return pages[None]
+    if 'DimensionOrder="XYZ' in said:
+        apart = pages.reshape(count, -1, *pages.shape[1:])
+    else:  # the channel counts first
+        apart = np.moveaxis(pages.reshape(-1, count, *pages.shape[1:]), 1, 0)
+    return apart[:, 0] if apart.shape[1] == 1 else apart
 
 
 def _physical_size(said: str, axis: str) -> float:

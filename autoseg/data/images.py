@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autoseg.core.errors import ImageError
-from autoseg.core.serialization import atomic_path
+from autoseg.core.serialization import atomic_path, write_json
 from autoseg.core.shown import Shown
 from autoseg.core.types import ImageArray, LabelArray, PathLike
 from autoseg.data.exchange import to_nibabel, to_sitk, to_torchio, voxels_from
-from autoseg.data.formats import WRITABLE, read_voxels, suffix_of
+from autoseg.data.formats import PHOTOGRAPHS, STACKS, WRITABLE, read_voxels, suffix_of
 from autoseg.data.geometry import Grid
 from autoseg.data.label_values import as_stored, meant_by
 from autoseg.data.labels import Labels
@@ -140,6 +140,8 @@ def read_image(paths: Sequence[PathLike], channels: Sequence[str]) -> Image:
     array = np.concatenate(arrays)
     if len(paths) == 1:
         array = without_copies(array, len(channels))
+    if len(array) == 1 and len(channels) == 3 and suffix_of(paths[0]) in PHOTOGRAPHS:
+        array = np.repeat(array, 3, axis=0)  # a grey photograph among those in colour
     return Image(array.astype(np.float32, copy=False), grids[0], tuple(channels))
 
 
@@ -204,4 +206,6 @@ def write_label_map(label_map: LabelMap, path: PathLike) -> Path:
             sitk.WriteImage(to_sitk(array, label_map.grid), str(temporary), useCompression=True)
         except RuntimeError as error:  # SimpleITK's only error type
             raise OSError(None, str(error).strip().splitlines()[-1]) from error
+    if suffix_of(path) in STACKS and set(label_map.grid.spacing) != {1.0}:  # a TIFF has no place for it
+        write_json(path.with_name(f"{path.name[: -len(suffix_of(path))]}.json"), {"spacing": label_map.grid.spacing})
     return path

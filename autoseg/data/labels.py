@@ -124,6 +124,11 @@ class Labels(Shown):
             stored_of.pop(0, None)  # labels that were merged into the background: 0 is still what stands for it
         return stored_of
 
+    @property
+    def has_colours(self) -> bool:
+        """Whether files hold colours instead of numbers."""
+        return any(isinstance(stored, tuple) for stored, _ in self.file_values)
+
     def name_of(self, value: int) -> str:
         """The name of a single value; ``"label 7"`` where only regions speak of it."""
         if value == self.ignore:

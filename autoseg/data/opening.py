@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,9 @@ from autoseg.core.errors import DatasetError, StorageError
 from autoseg.core.serialization import read_json
 from autoseg.core.types import PathLike
 from autoseg.data.dataset import Case, Dataset
+from autoseg.data.folders import dataset_from_bids, dataset_from_folders, dataset_from_mixed
 from autoseg.data.formats import suffix_of
 from autoseg.data.labels import Labels, labels_from_json
-from autoseg.data.pairs import dataset_from_bids, dataset_from_folders
 from autoseg.data.splits import Split
 
 
@@ -22,7 +23,8 @@ def open_dataset(folder: PathLike) -> Dataset:
 
     With a ``dataset.json`` it is nnU-Net's raw layout (files numbered by channel, or listed under ``dataset``) or that
     of the Medical Segmentation Decathlon. Without one, a folder of images beside a folder of label maps (``images`` and
-    ``labels``, ``masks``, ...), or BIDS with masks among its derivatives; the labels are then read from the label maps.
+    ``labels``, ``masks``, ...), BIDS with masks among its derivatives, or label maps called ``..._seg`` or ``..._mask``
+    among their images, in one folder or one a case; the labels are then read from the label maps.
     For anything else there are `dataset_from_files` and `dataset_from_arrays`.
 
     Raises `DatasetError` where ``dataset.json`` is broken, an image has no label map, or nothing is there.
@@ -35,7 +37,7 @@ def open_dataset(folder: PathLike) -> Dataset:
     if not folder.is_dir():
         raise DatasetError(f"{folder} is not a folder. Give the folder that holds dataset.json and imagesTr.")
     if not (folder / "dataset.json").exists():
-        for way in (dataset_from_folders, dataset_from_bids):
+        for way in (dataset_from_folders, dataset_from_bids, dataset_from_mixed):
             if dataset := way(folder):
                 return dataset
     facts = _read_facts(folder)
@@ -75,12 +77,11 @@ def _cases_by_name(folder: Path, facts: dict[str, Any], channels: tuple[str, ...
     for name, entry in facts["dataset"].items():
         if not isinstance(entry, dict) or not isinstance(entry.get("images"), list) or "label" not in entry:
             raise DatasetError(f"dataset.json: the case {name!r} under 'dataset' needs 'images', a list, and 'label'.")
-        paths = tuple(folder / str(path) for path in entry["images"])
-        label = folder / str(entry["label"])
+        *paths, label = (folder / os.path.expandvars(str(path)) for path in (*entry["images"], entry["label"]))
         missing = [path for path in (*paths, label) if not path.exists()]
         if missing:
             raise DatasetError(f"case {name!r}: {missing[0]} is listed in dataset.json but does not exist.")
-        training.append(Case(name=name, image_paths=paths, label_path=label, channels=channels, labels=labels))
+        training.append(Case(name=name, image_paths=tuple(paths), label_path=label, channels=channels, labels=labels))
     ending = facts.get("file_ending")
     test = _scan(folder / "imagesTs", None, ending, (channels, labels)) if isinstance(ending, str) else ()
     return tuple(training), test
@@ -160,7 +161,7 @@ def _scan(
     """The cases of one image folder; channel files are numbered ``_0000``, ``_0001`` ..."""
     channels, labels = meaning
     found: dict[str, dict[int, Path]] = {}
-    for path in sorted(images.glob(f"*{ending}")) if images.is_dir() else []:
+    for path in sorted(images.glob(f"[!.]*{ending}")) if images.is_dir() else []:  # macOS adds ._<name> to each file
         match = re.fullmatch(r"(.+)_(\d{4})", path.name[: -len(ending)])
         if not match:
             raise DatasetError(

@@ -6,7 +6,6 @@ import glob
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +14,14 @@ from autoseg.core.errors import DatasetError
 from autoseg.core.types import PathLike
 from autoseg.data.dataset import Case, Dataset
 from autoseg.data.fixes import number_labels
-from autoseg.data.formats import SUFFIXES, read_voxels, suffix_of
+from autoseg.data.formats import PHOTOGRAPHS, SUFFIXES, read_voxels, stem_of, suffix_of
 from autoseg.data.images import default_channels, without_copies
-from autoseg.data.label_values import FEW, FLAT, count_values, flatness
+from autoseg.data.label_values import FEW, FLAT, count_colours, count_values, flatness
 from autoseg.data.labels import FileValue, Labels, Values
 
 Files = str | Sequence[PathLike | Sequence[PathLike]]  # a glob pattern, or a path (or a path a channel) for each case
+SAMPLE = 16  # photographs that are looked at to know whether they are in colour
 MOST = 256  # values beyond which a label map is taken for an image
-IMAGES = ("images", "image", "imgs", "img", "imagestr", "scans", "raw", "volumes", "x")
-LABELS = (
-    *("labels", "label", "masks", "mask", "labelstr", "segmentations", "segmentation", "segs", "seg", "gt"),
-    *("groundtruth", "ground_truth", "annotations", "y"),
-)
-TEST = ("imagesTs", "imagests", "images_test", "test_images", "test")
 PARTS = r"(image|img|scan|volume|label|labels|mask|masks|seg|segmentation|gt|manual\d*)"
 CHANNEL = re.compile(r"(.+)_(\d{4})")
 
@@ -61,29 +55,43 @@ def dataset_from_files(
       Labels(0 background, 1 label 1, 2 label 2)
     """
     pairs = _pairs(images, labels)
-    first = next(iter(pairs.values()))
-    named = tuple(channels) or _channels_of(first[0])
+    named = tuple(channels) or _channels_of([paths for paths, _ in pairs.values()])
     meaning = declared(label_names) or labels_of([label for _, label in pairs.values()])
     training = tuple(
         Case(name=case, image_paths=paths, label_path=label, channels=named, labels=meaning)
         for case, (paths, label) in pairs.items()
     )
-    rest = {_stem(paths[0]): paths for paths in _listed(test)}
+    given = _listed(test)
+    given = _together(given, len(training[0].image_paths)) if isinstance(test, str) else given
+    rest = {stem if (stem := stem_of(paths[0])) not in pairs else f"test_{stem}": paths for paths in given}
     tests = tuple(Case(name=n, image_paths=p, label_path=None, channels=named, labels=meaning) for n, p in rest.items())
     return number_labels(Dataset(name=name, folder=None, channels=named, labels=meaning, training=training, test=tests))
 
 
 def _listed(files: Files) -> list[tuple[Path, ...]]:
-    """Each case's paths; numbered channel files of a pattern stand together."""
+    """The paths of each entry; of a pattern each file is one, and each folder with a DICOM series."""
     if not isinstance(files, str):
         entries = [(f,) if isinstance(f, str | Path) else tuple(f) for f in files]
         return [tuple(_existing(Path(p)) for p in entry) for entry in entries]
-    found = sorted(Path(p) for p in glob.glob(files, recursive=True) if suffix_of(p) in SUFFIXES)  # noqa: PTH207
-    cases: dict[str, list[Path]] = {}
-    for path in found:
-        numbered = CHANNEL.fullmatch(_stem(path))
-        cases.setdefault(str(path.parent / (numbered[1] if numbered else _stem(path))), []).append(path)
-    return [tuple(paths) for paths in cases.values()]
+    found = [Path(p) for p in sorted(glob.glob(files, recursive=True))]  # noqa: PTH207
+    series = [path for path in found if path.is_dir() and _holds_series(path)]
+    pictures = [p for p in found if p.is_file() and suffix_of(p) in SUFFIXES and p.parent not in series]
+    return [(path,) for path in (*series, *pictures)]
+
+
+def _joined(images: Iterable[tuple[Path, ...]]) -> dict[Path, tuple[Path, ...]]:
+    """Files by the case that they are a channel of, as their number says: ``a_0000`` and ``a_0001`` are of ``a``."""
+    cases: dict[Path, tuple[Path, ...]] = {}
+    for paths in images:
+        place = paths[0].with_name(_without_channel(stem_of(paths[0])))
+        cases[place] = (*cases.get(place, ()), *paths)
+    return cases
+
+
+def _together(images: Sequence[tuple[Path, ...]], channels: int) -> list[tuple[Path, ...]]:
+    """Each case's files, where so many of one name are its channels; else every file is a case."""
+    joined = _joined(images).values()
+    return [case for paths in joined for case in ([paths] if len(paths) == channels else [(path,) for path in paths])]
 
 
 def images_in(folder: Path, channels: int) -> list[tuple[Path, ...]]:
@@ -92,25 +100,32 @@ def images_in(folder: Path, channels: int) -> list[tuple[Path, ...]]:
     Raises `DatasetError` where there is nothing.
     """
     pattern = f"{glob.escape(str(folder))}/*"
-    found = [paths for paths in _listed(pattern) if suffix_of(paths[0]) != ".dcm"]
-    if channels == 1:
-        found = [(path,) for paths in found for path in paths]
+    found = [paths for paths in _listed(pattern) if paths[0].is_file() and suffix_of(paths[0]) != ".dcm"]
+    found = _together(found, channels)
     if not found:
         places = [folder, *sorted(p for p in folder.iterdir() if p.is_dir())]
-        found = [(p,) for p in places if any(f.is_file() and suffix_of(f) in ("", ".dcm") for f in p.iterdir())]
+        found = [(p,) for p in places if _holds_series(p)]
     if not found:
         raise DatasetError(f"{folder} holds no images. Readable: {', '.join(s[1:] for s in SUFFIXES)}, DICOM series.")
     return found
+
+
+def _holds_series(folder: Path) -> bool:
+    return any(_is_slice(path) for path in folder.iterdir() if path.is_file())
+
+
+def _is_slice(path: Path) -> bool:
+    """Whether this is DICOM, whose files are often called by a number and without a suffix."""
+    if suffix_of(path) in SUFFIXES:
+        return suffix_of(path) == ".dcm"
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
 
 
 def _existing(path: Path) -> Path:
     if not path.exists():
         raise DatasetError(f"{path} does not exist.")
     return path
-
-
-def _stem(path: Path) -> str:
-    return path.name if path.is_dir() else path.name[: len(path.name) - len(suffix_of(path))]
 
 
 def _pairs(images: Files, labels: Files) -> dict[str, tuple[tuple[Path, ...], Path]]:
@@ -121,22 +136,29 @@ def _pairs(images: Files, labels: Files) -> dict[str, tuple[tuple[Path, ...], Pa
             where = f"matches {given!r}" if isinstance(given, str) else "was given"
             raise DatasetError(f"no {what} {where}. Readable: {', '.join(s[1:] for s in SUFFIXES)}.")
     if isinstance(images, str) or isinstance(labels, str):
-        return _matched(shown, drawn)
+        return matched([paths for paths in shown if paths[0] not in drawn], drawn)
     if len(shown) != len(drawn):
         raise DatasetError(f"{len(shown)} images and {len(drawn)} label maps: give one of each, in one order.")
-    names = _unique([_stem(paths[0]) for paths in shown], [paths[0] for paths in shown])
+    names = _unique([stem_of(paths[0]) for paths in shown], [paths[0] for paths in shown])
     return {name: (paths, label) for name, paths, label in zip(names, shown, drawn, strict=True)}
 
 
-def _matched(images: Sequence[tuple[Path, ...]], labels: Sequence[Path]) -> dict[str, tuple[tuple[Path, ...], Path]]:
-    """Images and label maps of the same name, once what all names share is taken away."""
-    for short in (lambda stem: stem, _bare):
-        ours = {short(_without_channel(_stem(paths[0]))): paths for paths in images}
-        theirs = {short(_stem(path)): path for path in labels}
-        if len(ours) == len(images) and len(theirs) == len(labels) and set(ours) <= set(theirs):
-            return {_without_channel(_stem(p[0])): (p, theirs[key]) for key, p in ours.items()}
-    drawn = {_bare(_stem(path)) for path in labels}
-    alone = [name for paths in images if _bare(name := _without_channel(_stem(paths[0]))) not in drawn]
+def matched(images: Sequence[tuple[Path, ...]], labels: Sequence[Path]) -> dict[str, tuple[tuple[Path, ...], Path]]:
+    """Images and label maps of one name, once what says only what a file is is taken away, or of one folder.
+
+    A number at the end of an image's name is that of a channel only where label maps do not have it too.
+    """
+    drawn = {path.with_name(stem_of(path)): path for path in labels}
+    apart = {paths[0].with_name(stem_of(paths[0])): paths for paths in images}
+    for cases in (apart, _joined(images)):
+        for short in (lambda place: place.name, lambda place: _bare(place.name), lambda place: place.parent.name):
+            ours = {short(place): place for place in cases}
+            theirs = {short(place): path for place, path in drawn.items()}
+            if len(ours) == len(cases) and len(theirs) == len(labels) and set(ours) <= set(theirs):
+                alike = len({place.name for place in cases}) < len(cases)
+                return {key if alike else p.name: (cases[p], theirs[key]) for key, p in ours.items()}
+    known = {_bare(place.name) for place in drawn}
+    alone = [place.name for place in _joined(images) if _bare(place.name) not in known]
     if alone:
         raise DatasetError(
             f"case {alone[0]!r} has an image but no label map: none of {len(labels)} ({labels[0].name}, ...) goes by "
@@ -173,11 +195,18 @@ def _unique(stems: Sequence[str], paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def _channels_of(paths: Sequence[Path]) -> tuple[str, ...]:
-    if len(paths) > 1:
-        return default_channels(len(paths))
-    array, _ = read_voxels(paths[0])
-    return default_channels(len(without_copies(array, 1) if len(array) in (3, 4) else array))
+def _channels_of(images: Sequence[tuple[Path, ...]]) -> tuple[str, ...]:
+    """Names for the channels of the first image; of photographs of the first in colour, since some may be grey."""
+    if len(images[0]) > 1:
+        return default_channels(len(images[0]))
+    looked = images[:: max(1, len(images) // SAMPLE)] if suffix_of(images[0][0]) in PHOTOGRAPHS else images[:1]
+    count = 1
+    for paths in looked:
+        array, _ = read_voxels(paths[0])
+        count = max(count, len(without_copies(array, 1) if len(array) in (3, 4) else array))
+        if count > 1:
+            break
+    return default_channels(count)
 
 
 def declared(label_names: Mapping[str, int] | None) -> Labels | None:
@@ -202,6 +231,8 @@ def labels_from_values(values: Iterable[Mapping[FileValue, int]]) -> Labels:
     total: Counter[FileValue] = Counter()
     for found in values:
         total.update(found)
+    if any(isinstance(v, tuple) for v in total):  # a grey among colours, as in an empty mask, is one too
+        total = Counter({v if isinstance(v, tuple) else (int(v),) * 3: n for v, n in total.items()})
     colours = [v for v in total if isinstance(v, tuple)]
     ground: FileValue = 0
     if colours:
@@ -227,10 +258,14 @@ def _values_in(path: Path) -> Mapping[FileValue, int]:
 def values_of(stored: np.ndarray, name: str) -> Mapping[FileValue, int]:
     """The values, or colours, of one label map (channel, *space). Raises `DatasetError` where they are intensities."""
     stored = without_copies(stored, 1) if len(stored) in (3, 4) else stored
+    if len(stored) not in (1, 3, 4) or (len(stored) > 1 and stored.dtype.kind not in "ui"):
+        raise DatasetError(
+            f"{name} has {len(stored)} channels of {stored.dtype}; a label map has one integer a voxel, or a colour. "
+            "If each channel is the mask of one label, merge them, by argmax for example."
+        )
+    values: Mapping[FileValue, int]
     if len(stored) > 1:
-        packed = np.stack([channel.astype(np.int64) for channel in stored[:3]], axis=-1).reshape(-1, len(stored[:3]))
-        found, counts = np.unique(packed, axis=0, return_counts=True)
-        values: dict[FileValue, int] = {tuple(map(int, c)): int(n) for c, n in zip(found, counts, strict=True)}
+        values = count_colours(stored)
     else:
         values = {(int(v) if float(v).is_integer() else v): n for v, n in count_values(stored[0]).items()}
     grey = len(stored) == 1 and len(values) > FEW and flatness(stored[0]) < FLAT
@@ -241,60 +276,3 @@ def values_of(stored: np.ndarray, name: str) -> Mapping[FileValue, int]:
             "label_names={'background': 0, ...}."
         )
     return values
-
-
-def dataset_from_folders(folder: Path) -> Dataset | None:
-    """A folder of images beside one of label maps; None where there are no two such."""
-    inside = {p.name.lower(): p for p in sorted(folder.iterdir()) if p.is_dir()}
-    images = next((inside[n] for n in IMAGES if n in inside), None)
-    labels = next((inside[n] for n in LABELS if n in inside), None)
-    if images is None or labels is None:
-        train = inside.get("train") or inside.get("training")
-        return dataset_from_folders(train) if train else None
-    test = next((inside[n] for n in TEST if n in inside), None)
-    test = test / "images" if test and (test / "images").is_dir() else test
-    found = dataset_from_files(
-        f"{glob.escape(str(images))}/**/*",
-        f"{glob.escape(str(labels))}/**/*",
-        name=folder.name,
-        test=f"{glob.escape(str(test))}/*" if test else (),
-    )
-    return replace(found, folder=folder)
-
-
-def dataset_from_bids(folder: Path) -> Dataset | None:
-    """BIDS: ``sub-*/**/anat`` with masks below ``derivatives``; None where there is nothing of the kind."""
-    if not any(folder.glob("sub-*")) or not (folder / "derivatives").is_dir():
-        return None
-    masks = [p for p in sorted((folder / "derivatives").rglob("sub-*")) if _is_mask(p)]
-    kinds = {re.sub(r"(sub|ses|run)-[^_]+_", "", _stem(path)) for path in masks}
-    if len(kinds) != 1:
-        what = f"several kinds of masks ({', '.join(sorted(kinds)[:4])})" if kinds else "no masks (_mask or _dseg)"
-        raise DatasetError(
-            f"{folder / 'derivatives'} holds {what}. Choose one: dataset_from_files(images, labels) with two patterns."
-        )
-    images, used = [], []
-    for mask in masks:
-        entities = dict(re.findall(r"(sub|ses|run)-([^_]+)", _stem(mask)))
-        pattern = "".join(f"{key}-{entities[key]}_*" for key in ("sub", "ses", "run") if key in entities)
-        near = sorted(p for p in folder.glob(f"sub-{entities['sub']}/**/{pattern}") if suffix_of(p) in SUFFIXES)
-        if not near:
-            raise DatasetError(f"the mask {mask.name} has no image below {folder / ('sub-' + entities['sub'])}.")
-        images.append(near)
-        used.append(_stem(mask).rpartition("_")[0])
-    contrasts = [tuple(_stem(p).rpartition("_")[2] for p in paths) for paths in images]
-    common = [c for c in contrasts[0] if all(c in others for others in contrasts)]
-    chosen = [[next(p for p in paths if _stem(p).endswith(f"_{c}")) for c in common] for paths in images]
-    if not common:
-        raise DatasetError(f"the cases of {folder} share no contrast: {sorted({c for cs in contrasts for c in cs})}.")
-    found = dataset_from_files(chosen, masks, name=folder.name, channels=common)
-    named = tuple(replace(c, name=_entities(m)) for c, m in zip(found.training, masks, strict=True))
-    return replace(found, folder=folder, training=named)
-
-
-def _entities(mask: Path) -> str:
-    return "_".join(re.findall(r"(?:sub|ses|run)-[^_]+", _stem(mask)))
-
-
-def _is_mask(path: Path) -> bool:
-    return path.is_file() and suffix_of(path) in SUFFIXES and bool(re.search(r"_(mask|dseg|roi|seg)$", _stem(path)))

@@ -1,0 +1,114 @@
+"""Folders without a ``dataset.json`` whose names say enough: which are the images, and which label maps are theirs."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from autoseg.core.errors import DatasetError
+from autoseg.data.dataset import Dataset
+from autoseg.data.formats import SUFFIXES, stem_of, suffix_of
+from autoseg.data.pairs import dataset_from_files, matched
+
+IMAGES = ("images", "image", "imgs", "img", "imagestr", "scans", "raw", "volumes", "jpegimages", "x")
+LABELS = (
+    *("labels", "label", "masks", "mask", "labelstr", "segmentations", "segmentation", "segs", "seg", "gt"),
+    *("groundtruth", "ground_truth", "annotations", "segmentationclass", "y"),
+)
+TEST = ("imagests", "images_test", "test_images", "test")
+MASK = re.compile(r"(.*?)[-_. ]?(?:mask|dseg|roi|seg|segmentation|label|labels|gt)", re.IGNORECASE)
+
+
+def dataset_from_folders(folder: Path, *, test: Path | None = None) -> Dataset | None:
+    """A folder of images beside one of label maps, perhaps below ``train``; None where there are no two such."""
+    inside = {p.name.lower(): p for p in sorted(folder.iterdir()) if p.is_dir()}
+    images = next((inside[n] for n in IMAGES if n in inside), None)
+    labels = next((inside[n] for n in LABELS if n in inside), None)
+    if images is None or labels is None:
+        train = inside.get("train") or inside.get("training")
+        found = dataset_from_folders(train, test=_tested(inside)) if train else None
+        return found and replace(found, name=folder.name, folder=folder)
+    test = test or _tested(inside)
+    found = dataset_from_files(
+        f"{glob.escape(str(images))}/**/*",
+        f"{glob.escape(str(labels))}/**/*",
+        name=folder.name,
+        test=f"{glob.escape(str(test))}/*" if test else (),
+    )
+    return replace(found, folder=folder)
+
+
+def _tested(inside: Mapping[str, Path]) -> Path | None:
+    test = next((inside[n] for n in TEST if n in inside), None)
+    return test / "images" if test and (test / "images").is_dir() else test
+
+
+def dataset_from_bids(folder: Path) -> Dataset | None:
+    """BIDS: ``sub-*/**/anat`` with masks below ``derivatives``; None where there is nothing of the kind."""
+    if not any(folder.glob("sub-*")) or not (folder / "derivatives").is_dir():
+        return None
+    masks = [p for p in _files(folder / "derivatives", "**/sub-*") if re.search(r"_(mask|dseg|roi|seg)$", stem_of(p))]
+    kinds = {re.sub(r"(sub|ses|run)-[^_]+_", "", stem_of(path)) for path in masks}
+    if len(kinds) != 1:
+        what = f"several kinds of masks ({', '.join(sorted(kinds)[:4])})" if kinds else "no masks (_mask or _dseg)"
+        raise DatasetError(
+            f"{folder / 'derivatives'} holds {what}. Choose one: dataset_from_files(images, labels) with two patterns."
+        )
+    images = {}
+    for mask in masks:
+        entities = dict(re.findall(r"(sub|ses|run)-([^_]+)", stem_of(mask)))
+        pattern = "".join(f"{key}-{entities[key]}_*" for key in ("sub", "ses", "run") if key in entities)
+        near = _files(folder, f"sub-{entities['sub']}/**/{pattern}")
+        if not near:
+            raise DatasetError(f"the mask {mask.name} has no image below {folder / ('sub-' + entities['sub'])}.")
+        images[mask] = {stem_of(p).rpartition("_")[2]: p for p in near}
+    names = ["_".join(re.findall(r"(?:sub|ses|run)-[^_]+", stem_of(mask))) for mask in masks]
+    return _with_common_channels(folder, images, names)
+
+
+def dataset_from_mixed(folder: Path) -> Dataset | None:
+    """Label maps, called ``..._seg`` or ``..._mask``, among their images; None where there are none.
+
+    Where each folder holds one, all else in it are the channels of that case; else names tell what belongs together.
+    """
+    found = [path for pattern in ("*", "*/*") for path in _files(folder, pattern)]
+    masks = [path for path in found if MASK.fullmatch(stem_of(path))]
+    if not masks:
+        return None
+    beside = {mask: [p for p in found if p.parent == mask.parent and p != mask] for mask in masks}
+    if folder in (mask.parent for mask in masks) or any(set(masks) & set(paths) for paths in beside.values()):
+        pairs = matched([(path,) for path in found if path not in masks], masks)
+        files = dataset_from_files([i for i, _ in pairs.values()], [m for _, m in pairs.values()], name=folder.name)
+        return replace(files, folder=folder)
+    images = {mask: {_contrast(path, mask): path for path in paths} for mask, paths in beside.items()}
+    return _with_common_channels(folder, images, [mask.parent.name for mask in masks])
+
+
+def _contrast(path: Path, mask: Path) -> str:
+    """What an image's name has that its mask's has not: ``t1`` of ``case_7_t1`` beside ``case_7_seg``."""
+    named = MASK.fullmatch(stem_of(mask))
+    common = named[1] if named else ""
+    return stem_of(path).removeprefix(common).strip("-_. ") or "image"
+
+
+def _files(folder: Path, pattern: str) -> list[Path]:
+    """Images and label maps, hidden files left out."""
+    found = (p for p in folder.glob(pattern) if suffix_of(p) in SUFFIXES and not p.name.startswith("."))
+    return sorted(path for path in found if path.is_file())
+
+
+def _with_common_channels(folder: Path, images: Mapping[Path, Mapping[str, Path]], names: Sequence[str]) -> Dataset:
+    """Cases from each mask's images by their contrast: those contrasts that all cases have."""
+    first, *others = images.values()
+    common = [contrast for contrast in first if all(contrast in other for other in others)]
+    if not common:
+        every = sorted({contrast for near in images.values() for contrast in near})
+        raise DatasetError(f"the cases of {folder} share no contrast: {', '.join(every)}.")
+    chosen = [[near[contrast] for contrast in common] for near in images.values()]
+    channels = () if common == ["image"] else common
+    found = dataset_from_files(chosen, list(images), name=folder.name, channels=channels)
+    named = tuple(replace(case, name=name) for case, name in zip(found.training, names, strict=True))
+    return replace(found, folder=folder, training=named)
