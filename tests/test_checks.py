@@ -325,6 +325,28 @@ def test_a_colour_picture_as_label_map_is_named_and_read_by_its_colours(tmp_path
     assert not check(mended).errors
 
 
+def test_grey_label_maps_that_are_stored_as_colours_are_read_and_noted(tmp_path):
+    for number in range(5):
+        write_volume(voxels(number, (24, 28)).clip(0, 255).astype(np.uint8), tmp_path / f"images/{number}.png")
+        write_volume(ball((24, 28)), tmp_path / f"labels/{number}.bmp")  # a format whose grey is read as colours
+    dataset = opened(tmp_path)
+    (finding,) = check(dataset)
+    assert (finding.check, finding.severity, len(finding.cases)) == ("colours", "note", 5)
+    assert set(np.unique(dataset["0"].label().array)) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("ending", [".tif", ".npy"])
+def test_a_label_map_whose_file_says_no_spacing_lies_on_its_image(tmp_path, ending):
+    for number in range(5):
+        write_volume(voxels(number, SHAPE), tmp_path / f"images/{number}.nii.gz", spacing=(3.0, 0.7, 0.7))
+        path = tmp_path / f"labels/{number}{ending}"
+        path.parent.mkdir(exist_ok=True)
+        np.save(path, ball(SHAPE)) if ending == ".npy" else write_volume(ball(SHAPE), path)
+    dataset = opened(tmp_path)
+    assert not check(dataset)
+    assert dataset["0"].label().grid == dataset["0"].image().grid
+
+
 def test_checks_of_ones_own_are_run_too(folder):
     def nothing_called_zero(survey):
         names = tuple(e.name for e in survey.training if e.name.endswith("0"))

@@ -13,8 +13,8 @@ from autoseg.core.types import ChannelArray, LabelArray
 from autoseg.data.corrections import onto
 from autoseg.data.dataset import Case
 from autoseg.data.geometry import Grid
-from autoseg.data.images import Image, LabelMap
-from autoseg.data.label_values import FEW, count_values, flatness
+from autoseg.data.images import Image, LabelMap, without_copies
+from autoseg.data.label_values import FEW, count_colours, count_values, flatness
 from autoseg.data.labels import FileValue, Labels
 
 SAMPLE = 200_000  # voxels that percentiles and flatness are read from
@@ -63,8 +63,8 @@ class LabelEvidence:
 
     `values` are the most frequent ones with their voxels, whole numbers or, where `channels` is more than one, colours;
     `distinct` is how many there are. `flatness` is the share of neighbouring voxels, one of them labelled, that agree:
-    near 1 for labels, near 0 for intensities. `leftward` is how far to the left, in mm, the middle of each label lies
-    that has a side.
+    near 1 for labels, near 0 for intensities. `grey` says that it was stored as colours, all of them grey. `leftward`
+    is how far to the left, in mm, the middle of each label lies that has a side.
     """
 
     grid: Grid
@@ -76,6 +76,7 @@ class LabelEvidence:
     farthest: float
     flatness: float
     content: str
+    grey: bool = False
     leftward: dict[str, float] = field(default_factory=dict, hash=False)
 
 
@@ -106,8 +107,10 @@ def look_at(case: Case, *, labelled: bool) -> Evidence:
         stored, grid = case.stored_label()
     except DatasetError as error:
         return Evidence(name=case.name, image=seen, image_problem=image_problem, label_problem=str(error))
+    grey = len(stored) > 1 and not case.labels.has_colours and len(plain := without_copies(stored, 1)) == 1
+    stored = plain if grey else stored
     label_map = _label_map(case, stored, grid)
-    label = replace(_of_label(stored, label_map.grid, case.labels), leftward=_leftward(label_map))
+    label = replace(_of_label(stored, label_map.grid, case.labels), grey=grey, leftward=_leftward(label_map))
     return Evidence(
         name=case.name,
         image=seen,
@@ -219,9 +222,7 @@ def _colours(stored: np.ndarray) -> dict[FileValue, int]:
     """Colours (red, green, blue) and their pixels; nothing where channels are no colours."""
     if stored.dtype != np.uint8 or len(stored) not in (3, 4):
         return {}
-    red, green, blue = (channel.astype(np.int64) for channel in stored[:3])
-    packed, counts = np.unique((red << 16) | (green << 8) | blue, return_counts=True)
-    return {(int(c) >> 16, (int(c) >> 8) & 255, int(c) & 255): int(n) for c, n in zip(packed, counts, strict=True)}
+    return count_colours(stored)
 
 
 def _is_image(stored: np.ndarray, image: Image) -> bool:

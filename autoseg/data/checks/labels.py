@@ -171,6 +171,21 @@ def _meaning(survey: Survey, every: list[FileValue], unknown: dict[str, dict[Fil
     )
 
 
+def grey(survey: Survey) -> Iterator[Finding]:
+    """Label maps that were stored as colours, though they are grey: read as numbers here, but not everywhere."""
+    names = [name for name, label in survey.labels if label.grey]
+    if names:
+        yield Finding(
+            check="colours",
+            severity="note",
+            cases=tuple(names),
+            message=f"{cases_of(names, len(survey.training))}: the label map is stored as a colour picture whose "
+            "channels are equal, and read as one channel.",
+            advice="nnU-Net's own check says nothing of it.",
+            worst=names[0],
+        )
+
+
 def _named(every: object) -> dict[str, FileValue]:
     assert isinstance(every, Iterator | list)
     return {f"label {v if not isinstance(v, tuple) else '-'.join(map(str, v))}": v for v in every}
@@ -284,4 +299,4 @@ def remap(survey: Survey) -> Iterator[Finding]:
         )
 
 
-LABELS: tuple[Check, ...] = (nonfinite, intensities, broken, values, empty, unused, numbering, remap)
+LABELS: tuple[Check, ...] = (nonfinite, intensities, broken, values, grey, empty, unused, numbering, remap)
