@@ -24,7 +24,7 @@ from autoseg.training.learner import Diverged
 from autoseg.training.loop import Training
 from autoseg.training.losses import default_loss
 from autoseg.training.patches import draw_patches
-from autoseg.training.running import finish, train
+from autoseg.training.running import finish, resume, train
 
 LONG = short(epochs=8, iterations_per_epoch=6)
 CHILD = """
@@ -152,12 +152,32 @@ def test_a_full_disk_warns_and_what_was_there_stays(tmp_path, whole):
     assert (training.folder / "model.json").exists()
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path):
+@pytest.mark.parametrize(
+    ("damage", "found"),
+    [
+        (lambda content: content[:100], "damaged or cut short"),
+        (lambda content: b"", "damaged or cut short"),
+        (lambda content: content.replace(b"progress", b"progrezz"), "KeyError"),
+        (lambda content: content.replace(b"network/encoder", b"network/encodex"), "Missing key"),
+    ],
+    ids=["cut short", "empty", "no progress", "other weights"],
+)
+def test_a_damaged_checkpoint_is_named(tmp_path, damage, found):
     list(itertools.islice(Training(boxes(), blueprint=LONG, folder=tmp_path), 1))
     checkpoint = tmp_path / "runs" / "3d_fullres" / "fold_0" / "checkpoint.safetensors"
-    checkpoint.write_bytes(checkpoint.read_bytes()[:100])
-    with pytest.raises(StorageError, match="damaged or cut short. Delete it to train this run"):
+    checkpoint.write_bytes(damage(checkpoint.read_bytes()))
+    with pytest.raises(StorageError, match=rf"(?s){found}.* Delete it to train this run"):
         Training(boxes(), blueprint=LONG, folder=tmp_path)
+
+
+def test_damaged_files_of_a_finished_run_are_named(tmp_path):
+    folder = train(boxes(), blueprint=short(), folder=tmp_path, show_progress=False).folder
+    (folder / "weights.safetensors").write_bytes(b"")
+    with pytest.raises(StorageError, match=r"damaged or cut short. Delete .*fold_0 to train this run from its begin"):
+        Training(boxes(), blueprint=short(), folder=tmp_path)
+    (folder / "run.json").write_text("")
+    with pytest.raises(StorageError, match=r"is not valid JSON.* Or go on with the call that began the run"):
+        resume(folder)
 
 
 class Breaking:

@@ -108,6 +108,18 @@ def test_a_run_goes_on_from_its_folder_alone(tmp_path):
     assert same(finish(again, show_progress=False).model, whole.model)
 
 
+def test_a_run_whose_folder_was_moved_goes_on_from_where_it_is(tmp_path, monkeypatch):
+    dataset = open_dataset(sample_dataset().folder)
+    some = dataset.without(*[case.name for case in dataset.training[6:]])
+    plan = configuration(dataset.labels, median_shape=(40.0,) * 3, channels=dataset.channels)
+    prepared = preprocess(some, plan, folder=tmp_path / "there", show_progress=False)
+    next(iter(Training(prepared, blueprint=short())))
+    (tmp_path / "there").rename(tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here" / "runs" / "3d_fullres")
+    again = finish(resume("fold_0"), show_progress=False)
+    assert (len(again.history), again.folder) == (2, tmp_path / "here" / "runs" / "3d_fullres" / "fold_0")
+
+
 def test_a_folder_without_a_run_cannot_be_resumed(tmp_path):
     with pytest.raises(TrainingError, match="holds no training run"):
         resume(tmp_path)
@@ -116,9 +128,20 @@ def test_a_folder_without_a_run_cannot_be_resumed(tmp_path):
         resume(tmp_path / "runs" / "3d_fullres" / "fold_0")
 
 
-def test_another_blueprint_does_not_go_on_from_this_one(tmp_path):
-    train(boxes(), blueprint=short(), folder=tmp_path, show_progress=False)
-    assert len(Training(boxes(), blueprint=short(seed=7), folder=tmp_path).history) == 0
+def test_another_blueprint_moves_a_training_aside_and_none_is_lost(tmp_path):
+    """Finished or not, each call finds its own again."""
+    first = train(boxes(), blueprint=short(), folder=tmp_path, show_progress=False)
+    with pytest.warns(UserWarning, match=r"held another training, of other data or .* kept as earlier_fold_0_"):
+        second = Training(boxes(), blueprint=short(epochs=4, seed=7), folder=tmp_path)
+    assert len(second.history) == 0
+    next(iter(second))
+    with pytest.warns(UserWarning, match="earlier_fold_0_"):
+        again = Training(boxes(), blueprint=short(), folder=tmp_path)
+    assert again.finished
+    assert same(again.model, first.model)
+    with pytest.warns(UserWarning, match="earlier_fold_0_"):
+        assert len(Training(boxes(), blueprint=short(epochs=4, seed=7), folder=tmp_path).history) == 1
+    assert len(list(first.folder.parent.iterdir())) == 2
 
 
 def test_an_interrupted_cell_leaves_a_model_that_predicts(tmp_path):

@@ -57,7 +57,7 @@ def _run_in(folder: Path) -> dict[str, Any]:
         if model is None:
             continue
         run = _there(lambda path=path: Run.read(path, None))
-        prepared = None if run is None else _there(run.prepared.open)
+        prepared = None if run is None else _there(lambda: run.prepared.open(folder))
         return {"training": model} if prepared is None else {"prepared": prepared, "training": model}
     return {}
 

@@ -16,7 +16,7 @@ from autoseg.planning.configuration import Configuration
 from autoseg.preprocessing.store import Entry, PreprocessedDataset
 from autoseg.training.blueprint import Blueprint
 from autoseg.training.history import History
-from autoseg.training.model import read_tensors, write_tensors
+from autoseg.training.model import BROKEN, read_tensors, write_tensors
 from autoseg.training.sampled import Sampled
 from autoseg.training.transfer import Transfer
 
@@ -62,18 +62,23 @@ class Checkpoint:
             return None
         try:
             tensors, about = read_tensors(path)
-        except StorageError as error:
-            raise StorageError(f"{error} Delete it to train this run from its beginning.") from error
-        if about.get("key") != key:
-            return None
-        return Checkpoint(
-            tensors=tensors, numbers=about["numbers"], progress=from_jsonable(Progress, about["progress"])
-        )
+            if about.get("key") != key:
+                return None
+            progress: Progress = from_jsonable(Progress, about["progress"])
+            return Checkpoint(tensors=tensors, numbers=about["numbers"], progress=progress)
+        except BROKEN as error:
+            raise damaged(folder, error) from error
 
     def below(self, prefix: str) -> dict[str, Tensor]:
         """The tensors whose names begin with ``prefix/``, without it."""
         start = f"{prefix}/"
         return {name.removeprefix(start): t for name, t in self.tensors.items() if name.startswith(start)}
+
+
+def damaged(folder: Path, error: Exception) -> StorageError:
+    """What to say of a checkpoint that cannot be used."""
+    found = str(error) if isinstance(error, StorageError) else f"{folder / CHECKPOINT} cannot be used: {error!r:.200}."
+    return StorageError(f"{found} Delete it to train this run from its beginning.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,14 +128,19 @@ class PreparedData:
             splits=prepared.splits,
         )
 
-    def open(self) -> PreprocessedDataset:
-        """The dataset itself. Raises `TrainingError` where it was only in memory or its folder is gone."""
-        if self.folder is None or not self.folder.is_dir():
+    def open(self, beside: Path) -> PreprocessedDataset:
+        """The dataset itself, from where it was, or from the folder `beside` the run where all has been moved.
+
+        Raises `TrainingError` where it was only in memory or its folder is gone.
+        """
+        places = [] if self.folder is None else [self.folder, beside]
+        folder = next((p for p in places if (p / "preprocessed" / self.configuration.name).is_dir()), None)
+        if folder is None:
             where = "only in memory" if self.folder is None else f"in {self.folder}, which is gone"
             raise TrainingError(
                 f"the preprocessed data of this run were {where}. Make them again, and go on with the call that began "
                 "the run: train(prepared, ..., folder=...)."
             )
         return PreprocessedDataset(
-            folder=self.folder, configuration=self.configuration, entries=self.entries, splits=self.splits
+            folder=folder, configuration=self.configuration, entries=self.entries, splits=self.splits
         )

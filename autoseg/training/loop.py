@@ -18,7 +18,7 @@ from autoseg.core.shown import Shown, ask_display
 from autoseg.core.types import LabelArray, PathLike
 from autoseg.preprocessing.store import PreprocessedDataset
 from autoseg.training.blueprint import Blueprint
-from autoseg.training.checkpoints import Checkpoint, Progress
+from autoseg.training.checkpoints import Checkpoint, Progress, damaged
 from autoseg.training.compute import choose_compute
 from autoseg.training.example import Example
 from autoseg.training.feed import Feed, Fold
@@ -61,8 +61,9 @@ class Training(Shown):
         previous: Mapping[str, LabelArray] | None = None,
     ) -> None:
         self.checkpoint_seconds = 120.0
-        self.prepared, self.configuration, self.fold = prepared, prepared.configuration, fold
+        self.prepared, self.fold = prepared, fold
         self.blueprint = blueprint or Blueprint.quick(minutes=5)
+        self.configuration = self.blueprint.fitted(prepared.configuration)
         self.compute = choose_compute(device, self.blueprint.precision)
         self.feed = Feed(prepared, fold=fold, blueprint=self.blueprint, compute=self.compute, previous=previous)
         self.random = torch.Generator().manual_seed(self.blueprint.seed)
@@ -339,6 +340,7 @@ class Training(Shown):
         """Continue where an earlier run of exactly the same training stopped; else begin, if the weights to begin with
         are there.
         """
+        shelf.make_room()
         self.example = shelf.example()
         finished = shelf.finished()
         if finished is not None:
@@ -349,7 +351,10 @@ class Training(Shown):
             return
         found = shelf.open()
         if found is not None:
-            self._restore(found)
+            try:
+                self._restore(found)
+            except (RuntimeError, LookupError, ValueError) as error:  # weights that do not fit, or are not there
+                raise damaged(shelf.folder, error) from error
         elif not began and self.transfer is not None:
             raise TrainingError(
                 f"{shelf.folder} holds no checkpoint, and the weights it began with ({self.transfer.source}) are kept "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
@@ -160,7 +161,10 @@ def write_tensors(path: PathLike, tensors: Mapping[str, Tensor], about: Mapping[
     """Write tensors, and JSON about them, to one safetensors file in one step."""
     content = tensor_bytes(tensors, {"about": json.dumps(to_jsonable(dict(about or {})))})
     with atomic_path(path) as temporary:
-        temporary.write_bytes(content)  # safetensors' own writer hides a full disk in an error of another kind
+        with temporary.open("wb") as file:  # safetensors' own writer hides a full disk in an error of another kind
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut may leave the new name without its content
 
 
 def tensor_bytes(tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from autoseg.core.errors import TrainingError
+from autoseg.core.errors import StorageError, TrainingError
 from autoseg.core.serialization import Components
 from autoseg.core.types import LabelArray, PathLike
 from autoseg.preprocessing.store import PreprocessedDataset
@@ -147,12 +147,15 @@ def resume(
     cascade predicted. Raises `TrainingError` where the folder
     holds no run, or the preprocessed data are gone.
     """
-    folder = Path(folder)
-    run = Run.read(folder, components)
+    folder = Path(folder).resolve()
+    try:
+        run = Run.read(folder, components)
+    except StorageError as error:
+        raise StorageError(f"{error} Or go on with the call that began the run: train(prepared, ...).") from error
     if run is None:
         raise TrainingError(f"{folder} holds no training run. Give the folder of a fold, such as work/runs/2d/fold_0.")
     return Training(
-        run.prepared.open(),
+        run.prepared.open(folder.parents[2]),
         fold=run.fold,
         blueprint=run.blueprint,
         device=device,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autoseg.core.errors import StorageError
+from autoseg.core.errors import ModelError, StorageError
 from autoseg.core.serialization import Components, digest, require_writable
 from autoseg.core.types import PathLike
-from autoseg.training.checkpoints import Checkpoint, PreparedData, Progress, Run
+from autoseg.training.checkpoints import CHECKPOINT, Checkpoint, PreparedData, Progress, Run
 from autoseg.training.example import Example
-from autoseg.training.model import TrainedModel, own_components, read_tensors, write_tensors
+from autoseg.training.model import FILES, TrainedModel, own_components, read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from autoseg.training.loop import Training
@@ -47,12 +49,41 @@ class Shelf:
         components = own_components(training.configuration, training.blueprint)
         return Shelf(Path(root) / "runs" / training.configuration.name / f"fold_{training.fold}", run, components)
 
+    def make_room(self) -> None:
+        """Move a training of another kind aside, and this one back where that had happened to it: none is lost."""
+        there, earlier = self._there(), self._aside(self.run.key)
+        if there is not None and there.key != self.run.key and self._holds_weights():
+            require_writable(self.folder)
+            aside = self._aside(there.key)
+            shutil.rmtree(aside, ignore_errors=True)
+            self.folder.rename(aside)
+            warnings.warn(
+                f"{self.folder} held another training, of other data or with another blueprint. It is kept as "
+                f"{aside.name}, and the call that began it goes on with it.",
+                stacklevel=2,
+            )
+        if earlier.exists() and not self._holds_weights():
+            shutil.rmtree(self.folder, ignore_errors=True)
+            earlier.rename(self.folder)
+
+    def _aside(self, key: str) -> Path:
+        return self.folder.with_name(f"earlier_{self.folder.name}_{key}")
+
+    def _holds_weights(self) -> bool:
+        return any((self.folder / name).exists() for name in (CHECKPOINT, *FILES))
+
     def finished(self) -> tuple[TrainedModel, Progress] | None:
-        """Model and progress of this very run, if it was trained to its end."""
+        """Model and progress of this very run, if it was trained to its end.
+
+        Raises `StorageError` where its files are damaged.
+        """
         there = self._there()
         if there is None or there.key != self.run.key or there.progress is None:
             return None
-        return TrainedModel.load(self.folder, components=self.components), there.progress
+        try:
+            return TrainedModel.load(self.folder, components=self.components), there.progress
+        except ModelError as error:
+            raise StorageError(f"{error} Delete {self.folder} to train this run from its beginning.") from error
 
     def open(self) -> Checkpoint | None:
         """Begin, or go on: the checkpoint of this very run.
