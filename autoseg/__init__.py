@@ -8,7 +8,8 @@
     predictions = autoseg.predict(training.model, dataset.fold(0).validation)
     evaluation  = autoseg.evaluate(predictions, dataset)
 
-Every name below is loaded when it is first used, so that importing autoseg costs nothing and planning needs no torch.
+Examples begin with what these lines make. Every name below is loaded when it is first used, so that importing autoseg
+costs nothing and planning needs no torch.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from autoseg.evaluation.selection import cross_validate as cross_validate
     from autoseg.evaluation.surfaces import surface_table as surface_table
     from autoseg.evaluation.suspicious import suspicious_labels as suspicious_labels
-    from autoseg.gym import exercise as exercise
+    from autoseg.gym.exercises import exercise as exercise
     from autoseg.interop.bundle import export_bundle as export_bundle
     from autoseg.interop.downloads import download_dataset as download_dataset
     from autoseg.interop.models import open_models as open_models
@@ -103,7 +104,7 @@ PUBLIC = {  # name: the module it lives in, in the order of the work
     "forecast": "planning.forecast",
     "fit_session": "training.session",
     "probe_steps": "training.session",
-    "exercise": "gym",
+    "exercise": "gym.exercises",
     "explain_plan": "interop.nnunet_edits",
     "fingerprint_from_nnunet": "interop.nnunet_plans",
     "fingerprint_to_nnunet": "interop.nnunet_plans",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
 import importlib.util
+import inspect
 import re
 from pathlib import Path
 
@@ -36,6 +38,13 @@ def test_a_link_that_leads_nowhere_is_named(tmp_path):
     assert builder.broken_links(tmp_path) == ["page.html: there.html"]
     (tmp_path / "there.html").touch()
     assert builder.broken_links(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", autoseg.PUBLIC)
+def test_every_public_name_has_an_example_that_is_run(name):
+    examples = doctest.DocTestParser().get_examples(inspect.getdoc(getattr(autoseg, name)) or "")
+    assert examples
+    assert not any(doctest.SKIP in example.options for example in examples)
 
 
 def test_the_cells_that_answer_the_ten_questions_run():

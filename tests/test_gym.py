@@ -11,34 +11,43 @@ import pytest
 import autoseg
 from autoseg.core.errors import DatasetError
 from autoseg.data.generated import FAULTS, GENERATED, RULES
-from autoseg.gym import EXERCISES, KINDS, NOTHING
+from autoseg.gym.questions import EXERCISES, KINDS, NOTHING
 
 TRUE = {  # the answers, which stand nowhere in the package
     "nearly_anisotropic": "median",
     "anisotropic": "10th percentile",
     "thick_but_many": "median",
+    "mixed_thickness": "just above the next axis",
     "sagittal": "coarsest axis first",
     "nearly_sagittal": "as it is",
     "nearly_coarse_axis": "all axes alike",
     "coarse_axis": "coarse axis apart",
     "nearly_twice_as_coarse": "all axes alike",
     "twice_as_coarse": "coarse axis later",
+    "nearly_deep": 4,
+    "deep": 5,
     "two_slices": "2D and 3D",
     "single_slice": "only 2D",
     "mri": "ZScore",
     "ct": "CTNormalization",
     "rgb_undeclared": "ZScore",
     "rgb": "RGBTo01",
+    "rescaled": "RescaleTo01",
+    "as_it_is": "NoNormalization",
     "sparse": "inside the patient",
     "nearly_sparse": "all voxels",
+    "sparse_ct": "all voxels",
     "not_tiny": "shortened until it fits",
     "tiny": "the median image fits",
     "nearly_huge": "dropped",
     "huge": "planned",
     "few_voxels": "smallest batch",
     "enough_voxels": "dataset decides",
+    "many_voxels": "memory decides",
     "nearly_flat": "the patch turns about each axis",
     "flat": "a flat patch turns in its plane only",
+    "oblong": "an oblong patch turns little",
+    "nearly_oblong": "a nearly square patch turns freely",
     "many_channels": 4,
     "several_classes": 4,
     "regions": 3,
@@ -64,6 +73,11 @@ TRUE = {  # the answers, which stand nowhere in the package
     "patient_leakage": "leakage",
     "few_cases": "few",
     "unused_label": "unused",
+}
+ASKED_TWICE = {  # of one dataset
+    ("not_tiny", "lowres"): "not needed",
+    ("nearly_huge", "3d_fullres/batch_dice"): "over each patch",
+    ("huge", "3d_fullres/batch_dice"): "over the batch as one",
 }
 NUMBERS = range(1, len(EXERCISES) + 1)
 MENDED = ("shifted_header", "wrong_spacing", "masks_0_255", "interpolated_labels", "empty_label", "nan", "blank_image")
@@ -142,7 +156,7 @@ def test_every_sample_is_asked_about_and_every_kind_of_fault_occurs():
 def test_exercises_take_the_right_answer_only(number):
     exercise = autoseg.exercise(number)
     name, question, _ = EXERCISES[number - 1]
-    true = "not needed" if (name, question.decision) == ("not_tiny", "lowres") else TRUE[name]
+    true = ASKED_TWICE.get((name, question.decision), TRUE[name])
     right = exercise.answer(true)
     assert right.right
     assert right == exercise.solution()
@@ -204,13 +218,64 @@ def test_both_findings_are_right_where_there_are_two():
     assert exercise.answer("sides").right
 
 
+def test_capitals_and_spaces_do_not_count_and_a_whole_number_is_one_in_any_type():
+    spacing, inputs = autoseg.exercise("anisotropic"), autoseg.exercise("many_channels")
+    assert spacing.answer(" 10th Percentile ").right
+    assert not spacing.answer("MEDIAN").right
+    assert inputs.answer(4.0).right
+    assert inputs.answer(np.int64(4)).right
+    assert autoseg.exercise(np.int64(2)).number == 2
+
+
+@pytest.mark.parametrize("odd", [None, [], ["median"], {"median": 1}, np.zeros(2), True, float("nan"), "4 mm", 2.5])
+def test_odd_answers_are_refused_in_words(odd):
+    with pytest.raises(DatasetError, match="is none of the choices"):
+        autoseg.exercise("anisotropic").answer(odd)
+    with pytest.raises(DatasetError, match="is not a whole number"):
+        autoseg.exercise("many_channels").answer(odd)
+
+
+def test_the_help_gives_no_answer_away():
+    for shown in (autoseg.exercise, type(autoseg.exercise(1)).answer, autoseg.sample_dataset):
+        assert "Right:" not in shown.__doc__
+
+
+def test_every_rule_has_a_dataset_for_each_of_its_branches():
+    seen: dict[str, set[str]] = {}
+    for number in NUMBERS:
+        exercise = autoseg.exercise(number)
+        if exercise.fingerprint is not None:
+            for decision in autoseg.make_plan(exercise.fingerprint, exercise.budget).trace:
+                if decision.branch:
+                    seen.setdefault(decision.name.rpartition("/")[2], set()).add(decision.branch)
+    several = {rule: len(branches) for rule, branches in seen.items()}
+    assert several == {
+        "target_spacing": 3,
+        "axis_order": 2,
+        "dimensions": 2,
+        "mask_background": 2,
+        "resampling": 2,
+        "patch_size": 2,
+        "topology": 2,
+        "batch_size": 3,
+        "augmentation": 4,
+        "lowres": 3,
+        "cascade": 2,
+        "batch_dice": 2,
+    }
+
+
 def test_what_cannot_be_an_answer_is_refused():
     with pytest.raises(DatasetError, match=r"'mediann' is none of the choices\. Did you mean 'median'\?"):
         autoseg.exercise(1).answer("mediann")
-    with pytest.raises(DatasetError, match="'four' is not a whole number, which is what exercise 27 asks for"):
+    with pytest.raises(DatasetError, match="'four' is not a whole number, which is what exercise 38 asks for"):
         autoseg.exercise("many_channels").answer("four")
-    with pytest.raises(DatasetError, match="there is no exercise 99. They are numbered 1 to 51"):
+    with pytest.raises(DatasetError, match="there is no exercise 99. They are numbered 1 to 62"):
         autoseg.exercise(99)
+    with pytest.raises(DatasetError, match="there is no exercise '2'. They are numbered"):
+        autoseg.exercise("2")
+    with pytest.raises(DatasetError, match="there is no exercise True"):
+        autoseg.exercise(True)
     with pytest.raises(DatasetError, match="there is no exercise 'spars'. Did you mean 'sparse'"):
         autoseg.exercise("spars")
 

@@ -7,7 +7,14 @@ from collections.abc import Iterable
 
 
 class AutosegError(Exception):
-    """The parent of every error that autoseg raises on purpose."""
+    """The parent of every error that autoseg raises on purpose.
+
+    >>> try:
+    ...     autoseg.open_dataset("nowhere")
+    ... except autoseg.AutosegError as error:
+    ...     print(error)
+    nowhere is not a folder. Give the folder that holds dataset.json and imagesTr.
+    """
 
 
 class DatasetError(AutosegError):

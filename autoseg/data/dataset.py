@@ -41,7 +41,12 @@ class Held:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case(Shown):
-    """One patient image with its label map: files, which are read and corrected on each call, or voxels in memory."""
+    """One patient image with its label map: files, which are read and corrected on each call, or voxels in memory.
+
+    >>> case = dataset["seahorse_009"]
+    >>> case.image(), case.label()
+    (Image(38x47x41 voxels of 1x1x1 mm, MRI), LabelMap(38x47x41 voxels, Labels(0 background, 1 head, 2 tail)))
+    """
 
     name: str
     image_paths: tuple[Path, ...]
@@ -141,6 +146,13 @@ class Dataset(Shown):
     """Training cases with labels, perhaps test cases without, and what channels and labels mean.
 
     ``dataset["name"]`` is a case; iterating gives the training cases; ``dataset.fold(0)`` splits them.
+
+    >>> dataset
+    Dataset('Seahorse': 26 training, 4 test cases)
+      channels: MRI
+      Labels(0 background, 1 head, 2 tail)
+    >>> dataset["seahorse_009"].name, len(dataset.fold(0).validation)
+    ('seahorse_009', 6)
     """
 
     name: str

@@ -57,7 +57,15 @@ class Outlier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fingerprint(Shown):
-    """Everything a plan is made from: shapes, spacings and intensities, and what channels and labels mean."""
+    """Everything a plan is made from: shapes, spacings and intensities, and what channels and labels mean.
+
+    >>> fingerprint
+    Fingerprint('Seahorse': 26 cases)
+      median shape 38x50x41 voxels, median spacing 1x1x1 mm
+      channels: MRI; 2 foreground labels
+    >>> fingerprint.cases[0].shape, fingerprint.intensities[0].median
+    ((43, 45, 44), 313.0)
+    """
 
     dataset_name: str
     channels: tuple[str, ...]

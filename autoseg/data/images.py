@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Image(Shown):
-    """Intensities, float32, shape ``(channel, z, y, x)`` or ``(channel, y, x)``, with the grid of the space axes."""
+    """Intensities, float32, shape ``(channel, z, y, x)`` or ``(channel, y, x)``, with the grid of the space axes.
+
+    >>> image = dataset["seahorse_009"].image()
+    >>> image, image.array.shape
+    (Image(38x47x41 voxels of 1x1x1 mm, MRI), (1, 38, 47, 41))
+    """
 
     array: ImageArray
     grid: Grid
@@ -78,7 +83,12 @@ class Image(Shown):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelMap(Shown):
-    """Integer classes, shape ``(z, y, x)`` or ``(y, x)``, with their grid and their meaning."""
+    """Integer classes, shape ``(z, y, x)`` or ``(y, x)``, with their grid and their meaning.
+
+    >>> label_map = dataset["seahorse_009"].label()
+    >>> label_map, label_map.array.max()
+    (LabelMap(38x47x41 voxels, Labels(0 background, 1 head, 2 tail)), np.uint8(2))
+    """
 
     array: LabelArray
     grid: Grid

@@ -6,7 +6,7 @@ from autoseg.display import render
 from autoseg.display.html import Html, card, chip, facts, gallery, join, section, table, tag, text
 from autoseg.display.slices import Overlay, thumbnail
 from autoseg.display.words import number
-from autoseg.gym import Checked, Exercise
+from autoseg.gym.exercises import Checked, Exercise
 
 SMALL = 64.0  # page pixels of a case
 

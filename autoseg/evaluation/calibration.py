@@ -158,6 +158,10 @@ def calibrate(
 
     Raises `EvaluationError` for too few cases, `DatasetError` for a case without label map.
     Source: Guo et al. 2017, 'On calibration of modern neural networks'.
+
+    >>> autoseg.calibrate(training.model, dataset.fold(0).validation, show_progress=False)
+    Calibration(temperature ..., fitted on 3 cases)
+      on 3 others: ECE ... before, ... after
     """
     from tqdm.auto import tqdm
 

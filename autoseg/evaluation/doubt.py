@@ -141,6 +141,9 @@ def uncertainty(
     Sources: Roy et al. 2019, 'Bayesian QuickNAT', and Zenk et al. 2025, 'Comparative benchmarking of failure detection
     methods in medical image segmentation' (pairwise Dice); Mehrtash et al. 2020, 'Confidence calibration and predictive
     uncertainty estimation for deep medical image segmentation' (entropy of an ensemble).
+
+    >>> autoseg.uncertainty(training.model, dataset.test[:1], show_progress=False)
+    Uncertainties(1 cases, most uncertain: seahorse_027 ...)
     """
     from tqdm.auto import tqdm
 

@@ -74,6 +74,9 @@ def lesion_table(predictions: Iterable[Prediction], dataset: Dataset, *, iou: fl
 
     False positives a case are ``table.groupby("label")["false"].mean()``. Voxels with the ignore label do not count.
     Raises `EvaluationError` for a prediction on another grid than its reference.
+
+    >>> list(autoseg.lesion_table(predictions, dataset))
+    ['case', 'label', 'found', 'missed', 'false', 'sensitivity', 'precision', 'f1']
     """
     import pandas as pd
 

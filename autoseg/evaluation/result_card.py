@@ -75,6 +75,11 @@ def result_card(
     """One page on a result: what `evaluation` shows, with the doubt that was computed and the choice that was made.
 
     Raises `EvaluationError` where the uncertainty is of none of the evaluated cases.
+
+    >>> autoseg.result_card(evaluation)
+    Evaluation(6 cases, mean Dice ...)
+    ...
+      Not for clinical use.
     """
     if uncertainty is not None and not set(uncertainty.by_case) & set(evaluation.cases):
         raise EvaluationError(

@@ -46,6 +46,9 @@ class Evaluation(Shown):
     """All scores, with the predictions they are of.
 
     A case in which a label is neither present nor predicted does not count for it; present or predicted alone is 0.
+
+    >>> evaluation.worst(1), sorted(evaluation.by_label)
+    ((...,), ['head', 'tail'])
     """
 
     scores: tuple[Score, ...]
@@ -122,6 +125,10 @@ def evaluate(predictions: Iterable[Prediction], dataset: Dataset) -> Evaluation:
     """Compare predictions with the dataset's reference label maps, on the scan's own grid.
 
     Raises `EvaluationError` for a prediction on another grid, `DatasetError` for a case without reference.
+
+    >>> autoseg.evaluate(predictions, dataset)
+    Evaluation(6 cases, mean Dice ...)
+    ...
     """
     kept = tuple(predictions)
     if not kept:

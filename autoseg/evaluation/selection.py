@@ -79,6 +79,10 @@ def cross_validate(
 
     With a `client` of ``dask.distributed``, cases and folds are tasks for its workers, and the folder one that they all
     see. A training holds a GPU where workers declare some; one whose worker died goes on from its last checkpoint.
+
+    >>> quick = training.blueprint
+    >>> autoseg.cross_validate(dataset, plan, ["2d"], folds=[0], blueprint=quick, folder="work", show_progress=False)
+    (CrossValidation('2d': mean Dice ...; 1 of 5 folds: this estimate is weak),)
     """
     if client is not None:
         folder = shared_folder(folder, "cross_validate")
@@ -204,6 +208,15 @@ def choose_best(runs: Sequence[CrossValidation], dataset: Dataset, *, show_progr
 
     Pairs average the probabilities of the models that did not see a case, computed here again. Raises
     `EvaluationError` where the runs do not cover the same cases.
+
+    >>> quick = training.blueprint
+    >>> runs = autoseg.cross_validate(
+    ...     dataset, plan, ["2d"], folds=[0], blueprint=quick, folder="work", show_progress=False
+    ... )
+    >>> autoseg.choose_best(runs, dataset, show_progress=False)
+    Choice(2d: mean Dice ...)
+      configuration: 2d has the highest mean Dice, ...; from 1 of 5 folds, so this is weak
+      postprocessing: ...
     """
     if not runs:
         raise EvaluationError("there are no runs to choose from. Pass what cross_validate returned.")

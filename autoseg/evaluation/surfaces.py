@@ -65,6 +65,11 @@ def surface_table(predictions: Iterable[Prediction], dataset: Dataset, *, tolera
 
     Voxels with the ignore label do not count. Raises `EvaluationError` for a prediction on another grid than its
     reference.
+
+    >>> autoseg.surface_table([predictions[0]], dataset)[["case", "label", "tolerance"]]
+               case label  tolerance
+    0  seahorse_004  head        1.0
+    1  seahorse_004  tail        1.0
     """
     import pandas as pd
 

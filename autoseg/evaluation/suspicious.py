@@ -91,6 +91,10 @@ def suspicious_labels(evaluation: Evaluation, *, tolerance: float = TOLERANCE) -
     never suspicious. Voxels with the ignore label do not count.
 
     Raises `EvaluationError` where the evaluation holds no predictions, `DatasetError` for a case without reference.
+
+    >>> autoseg.suspicious_labels(evaluation)
+    Suspects(6 cases)
+    ...
     """
     if not evaluation.predictions:
         raise EvaluationError(

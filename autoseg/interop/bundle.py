@@ -39,6 +39,10 @@ def export_bundle(model: TrainedModel, folder: PathLike, *, case: Case | None = 
     MONAI reads and writes the files and runs the network; preprocessing and tiles are those of ``scripts/runner.py``,
     which computes what autoseg does. The network's prediction of `case` (of noise where none is given) is compared with
     autoseg's; `ModelError` where they differ, and for normalizations of your own.
+
+    >>> autoseg.export_bundle(training.model, "bundle", case=dataset.test[0])
+    Export(as a MONAI bundle to bundle: ...)
+      on seahorse_027: logits at most ... of their range from autoseg's own, 100.0000 % of voxels equal
     """
     folder = Path(folder)
     definition, network = _network(model, folder)

@@ -22,6 +22,10 @@ def download_dataset(task: str, folder: PathLike, *, show_progress: bool = True)
     `StorageError` where the folder cannot be written.
 
         dataset = autoseg.download_dataset("Task04_Hippocampus", "data")     # 27 MB
+
+    >>> autoseg.download_dataset("Task04_Hippocampos", "data")
+    Traceback (most recent call last):
+    autoseg.core.errors.DatasetError: ...
     """
     from monai.apps import DecathlonDataset
 

@@ -22,6 +22,9 @@ def open_models(path: PathLike, *, components: Components | None = None) -> Sequ
         components: see `TrainedModel.load`.
 
     Raises `ModelError` where there is no model, or a file of it is missing or damaged.
+
+    >>> autoseg.predict(autoseg.open_models("work/runs/2d"), dataset.test[:2], show_progress=False)
+    Predictions(2 cases, ... s)
     """
     path = Path(path)
     if path.is_file() and path.suffix != SUFFIX and _is_nnunets(path):

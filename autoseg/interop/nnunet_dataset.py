@@ -61,6 +61,9 @@ def export_nnunet_dataset(dataset: Dataset, folder: PathLike, *, number: int | N
     Files that nnU-Net reads as they are, are copied; of datasets that were corrected, renumber labels, or hold several
     channels in a file, every file is written anew as ``.nii.gz``, with the values that labels stand for. Folds of its
     own go along as ``splits_final.json``. Raises `StorageError` where the folder holds another dataset already.
+
+    >>> autoseg.export_nnunet_dataset(dataset, "nnUNet_raw", number=90).name
+    'Dataset090_Seahorse'
     """
     target = Path(folder) / name_in_nnunet(dataset.name, number)
     if (target / "dataset.json").exists():

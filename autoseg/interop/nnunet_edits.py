@@ -102,6 +102,12 @@ def explain_plan(plans: Mapping[str, Any], fingerprint: Fingerprint, *, budget: 
 
     Without a `budget`, the preset is that of the planner the file names, and the memory target the one that explains
     most. Raises `PlanError` where the file has no configurations.
+
+    >>> plans = autoseg.plan_to_nnunet(plan)                   # or json.load(open("nnUNetPlans.json"))
+    >>> plans["configurations"]["3d_fullres"]["batch_size"] = 4
+    >>> autoseg.explain_plan(plans, fingerprint)
+    ExperimentPlanner: 69 of 70 keys as default with 8 GB gives
+      3d_fullres/batch_size = 4: edited by hand; the rules give 2 (...)
     """
     planner = str(plans.get("experiment_planner_used", "an unnamed planner"))
     known = [name for name, preset in PRESETS.items() if preset.planner == planner]

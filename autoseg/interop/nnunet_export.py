@@ -43,6 +43,9 @@ def export_nnunet_model(
     The result predicts, and starts ``nnUNetv2_train -pretrained_weights``; it holds no optimizer to go on from. Label
     maps get the values that labels stand for. Raises `ModelError` for networks of your own and models that do not
     belong together, `PlanError` for normalizations of your own.
+
+    >>> autoseg.export_nnunet_model(training.model, "seahorse.zip", number=90).name
+    'seahorse.zip'
     """
     models = [models] if isinstance(models, TrainedModel) else list(models)
     spec = _shared_spec(models)

@@ -65,7 +65,11 @@ def _intensity_facts(facts: Mapping[str, Any]) -> IntensityFacts:
 
 
 def fingerprint_to_nnunet(fingerprint: Fingerprint) -> JSON:
-    """What nnU-Net keeps as ``dataset_fingerprint.json``."""
+    """What nnU-Net keeps as ``dataset_fingerprint.json``.
+
+    >>> autoseg.fingerprint_to_nnunet(fingerprint)["spacings"][0]
+    [1.0, 1.0, 1.0]
+    """
     return {
         "foreground_intensity_properties_per_channel": {
             str(i): intensities_to_nnunet(facts) for i, facts in enumerate(fingerprint.intensities)

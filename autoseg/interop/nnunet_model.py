@@ -39,6 +39,10 @@ class NnunetModel(Shown, Sequence[TrainedModel]):
     """What one of nnU-Net's model folders holds: a `TrainedModel` for each fold, and the plan they follow.
 
     Takes the place of a list of models: ``autoseg.predict(model, cases)`` averages the folds as nnU-Net does.
+
+    >>> autoseg.open_nnunet_model(autoseg.export_nnunet_model(training.model, "opened.zip"))
+    NnunetModel(nnUNetTrainer, 1 fold(s): 0)
+    ...
     """
 
     source: str
@@ -96,6 +100,10 @@ def open_nnunet_model(
 
         model = autoseg.open_nnunet_model("nnUNetTrainer__nnUNetPlans__3d_fullres")
         predictions = autoseg.predict(model, dataset.test)
+
+    >>> model = autoseg.open_nnunet_model(autoseg.export_nnunet_model(training.model, "theirs.zip"))
+    >>> autoseg.predict(model, dataset.test[:1], show_progress=False)
+    Predictions(1 cases, ... s)
     """
     if checkpoint not in CHECKPOINTS:
         raise ModelError(f"there is no checkpoint {checkpoint!r}. {did_you_mean(checkpoint, CHECKPOINTS)}")

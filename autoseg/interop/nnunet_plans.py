@@ -29,6 +29,9 @@ def plan_to_nnunet(plan: Plan) -> JSON:
     """A complete ``nnUNetPlans.json`` that nnU-Net 2.8 loads.
 
     Raises `PlanError` for a normalization of your own, which nnU-Net could not find by its name.
+
+    >>> autoseg.plan_to_nnunet(plan)["configurations"]["3d_fullres"]["patch_size"]
+    [40, 56, 48]
     """
     preset, facts = plan.budget.constants, Facts.of(plan.fingerprint)
     order = plan.configurations[0].axis_order
@@ -162,6 +165,9 @@ def plan_from_nnunet(plans: Mapping[str, Any], fingerprint: Fingerprint, *, budg
     What nnU-Net's rules give follows from them; every other value becomes a given one. The memory target, which the
     file does not keep, is the one that explains most of it, unless a `budget` is given. Raises `PlanError` for
     missing or unknown keys, and for what autoseg has no counterpart of.
+
+    >>> autoseg.plan_from_nnunet(autoseg.plan_to_nnunet(plan), fingerprint)["2d"] == plan["2d"]
+    True
     """
     wanted = decisions_in(plans)
     budget = budget or budget_behind(plans, wanted, fingerprint)

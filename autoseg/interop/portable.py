@@ -69,6 +69,10 @@ def export_onnx(model: TrainedModel, folder: PathLike, *, case: Case | None = No
     The runner needs numpy, scipy and onnxruntime, not autoseg. Its prediction of `case` (of noise where none is given)
     is compared with autoseg's; `ModelError` where they differ, for normalizations of your own, and where the extra
     ``autoseg[onnx]`` is not installed.
+
+    >>> autoseg.export_onnx(training.model, "onnx", case=dataset.test[0])
+    Export(as ONNX to onnx: network.onnx, preprocessing.json, runner.py, README.md)
+      on seahorse_027: logits at most ... of their range from autoseg's own, ... % of voxels equal
     """
     try:
         import onnx  # noqa: F401
@@ -98,6 +102,10 @@ def export_torchscript(model: TrainedModel, folder: PathLike, *, case: Case | No
     """Write a model as TorchScript: ``network.pt``, ``preprocessing.json``, ``runner.py`` and its card.
 
     What `export_onnx` says holds here too, with torch in the place of onnxruntime.
+
+    >>> autoseg.export_torchscript(training.model, "torchscript", case=dataset.test[0])
+    Export(as TorchScript to torchscript: network.pt, preprocessing.json, runner.py, README.md)
+      on seahorse_027: logits at most ... of their range from autoseg's own, ... % of voxels equal
     """
     folder = write_settings(model, folder)
     write_torchscript(model, folder / "network.pt")

@@ -50,6 +50,13 @@ class Plan(Shown):
     """Everything that was decided for a dataset; a pure function of the fingerprint, the budget and the given values.
 
     ``plan["3d_fullres"]`` is a configuration, ``plan.why("patch_size")`` a reason.
+
+    >>> plan
+    Plan for 'Seahorse' (8 GB, default)
+      2d: patch 56x48 at 1x1 mm, batch 38, 4 stages
+      3d_fullres: patch 40x56x48 at 1x1x1 mm, batch 2, 4 stages
+    >>> plan["3d_fullres"].patch_size, plan.what_if(memory_gb=0.2)["3d_fullres"].patch_size
+    ((40, 56, 48), (32, 48, 40))
     """
 
     fingerprint: Fingerprint

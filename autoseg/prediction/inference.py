@@ -67,6 +67,12 @@ def predict(
     Raises `PredictionError` where models do not belong together or there is nothing to predict, `StorageError` where
     the folder cannot be written, and the error of the case where none could be predicted. Source: Isensee et al. 2021,
     Methods, 'Inference'.
+
+    >>> autoseg.predict(training.model, dataset.fold(0).validation, show_progress=False)
+    Predictions(6 cases, ... s)
+    >>> array = dataset.test[0].image().array[0]
+    >>> autoseg.predict(training.model, array, spacing=(1, 1, 1), show_progress=False)[0].native.shape == array.shape
+    True
     """
     group = [models] if isinstance(models, TrainedModel) else list(models)
     options = Options(mirroring=mirroring, overlap=overlap, probabilities=probabilities)

@@ -20,6 +20,9 @@ class Prediction(Shown):
     """The label map that models give one case, on the case's own grid.
 
     `probabilities`, where asked for, are (output, z, y, x) on the same grid.
+
+    >>> predictions["seahorse_009"].label_map
+    LabelMap(38x47x41 voxels, Labels(0 background, 1 head, 2 tail))
     """
 
     case: Case

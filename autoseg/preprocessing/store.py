@@ -42,6 +42,12 @@ class PreprocessedDataset(Shown):
 
     ``prepared["name"]`` is a case, iterating gives the names, ``prepared.fold(0)`` the names that train and validate,
     ``prepared.read(name, box)`` a part of a case without the rest. With `folder` None everything is in memory.
+
+    >>> prepared["seahorse_009"]
+    PreprocessedCase('seahorse_009': 38x47x41 voxels of 1x1x1 mm, MRI)
+      from 38x47x41, cropped to 38x47x41
+    >>> len(prepared.fold(0).training), len(prepared.fold(0).validation)
+    (20, 6)
     """
 
     folder: Path | None
@@ -148,6 +154,11 @@ def preprocess(
     Configurations that bring a case to the same grid share its arrays.
 
     Raises `DatasetError` or `PreprocessingError` naming the case, `StorageError` where the folder cannot be written.
+
+    >>> prepared = autoseg.preprocess(dataset, plan["2d"], folder="work")
+    >>> prepared
+    PreprocessedDataset('Seahorse' for 2d: 26 cases in work)
+      12 MB when read, 5 folds
     """
     from tqdm.auto import tqdm
 

@@ -170,6 +170,11 @@ def previous_stage(prepared: PreprocessedDataset, label_maps: Mapping[str, Label
         label_maps: for each training case the prediction on the case's own grid, by a fold that did not train on it.
 
     nnU-Net brings probabilities to the new grid; label maps differ from that by less than a voxel along edges.
+
+    >>> label_maps = {p.case.name: p.label_map for p in predictions}
+    >>> previous = autoseg.previous_stage(prepared, label_maps)
+    >>> previous["seahorse_009"].shape
+    (38, 47, 41)
     """
     settings = prepared.configuration.resampling
     return {name: brought(label_map, prepared.geometry(name), settings) for name, label_map in label_maps.items()}

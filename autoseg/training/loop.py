@@ -47,6 +47,13 @@ class Training(Shown):
     loop goes on. With a folder the state is also saved there every two minutes (`checkpoint_seconds`), and the next
     `train` of the same run continues from it. `start_from` begins with another model's weights where they fit;
     `.transfer` tells which did. `previous` is what the previous stage of a cascade predicted for each case.
+
+    >>> training = autoseg.Training(prepared, fold=1, blueprint=training.blueprint)
+    >>> [epoch.number for epoch in training]
+    [0, 1]
+    >>> training.model
+    TrainedModel('2d' for 'Seahorse', fold 1)
+    ...
     """
 
     def __init__(

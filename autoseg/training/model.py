@@ -45,7 +45,12 @@ BROKEN = (
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TrainedModel(Shown):
-    """A configuration, the blueprint it was trained with, what happened, and the weights."""
+    """A configuration, the blueprint it was trained with, what happened, and the weights.
+
+    >>> autoseg.TrainedModel.load(training.model.save("seahorse.autoseg"))
+    TrainedModel('2d' for 'Seahorse', fold 0)
+    ...
+    """
 
     configuration: Configuration
     blueprint: Blueprint

@@ -87,6 +87,10 @@ def repeat(
 
     With a `folder`, each keeps its run in ``folder/seed_<k>``, and the same call goes on. Raises `TrainingError` for
     less than two.
+
+    >>> autoseg.repeat(prepared, 2, blueprint=training.blueprint, folder="seeds", show_progress=False)
+    Repeats(2 seeds: pseudo Dice ... ± ...)
+    ...
     """
     if n < 2:
         raise TrainingError(f"{n} training shows no spread; give at least 2.")

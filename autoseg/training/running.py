@@ -54,6 +54,11 @@ def train(
     Where the loss is no longer a number, training stops with a warning and the last good state. Raises `TrainingError`
     where there is none yet, or the memory is full (the error says what would fit), `DatasetError` for a fold that does
     not exist.
+
+    >>> quick = autoseg.Blueprint.quick(minutes=0.02, base_features=4, batch_size=4)
+    >>> autoseg.train(prepared, fold=0, blueprint=quick, folder="another_run", show_progress=False)
+    Training('2d', fold 0, 100 % done)
+    ...
     """
     begin = partial(
         Training,
@@ -100,6 +105,12 @@ def finish(
             finish(training, callbacks=[lambda epoch: run.log(epoch.numbers, step=epoch.number)])
 
     A callback that raises `KeyboardInterrupt` stops the training, for example once it is good enough.
+
+    >>> training = autoseg.Training(prepared, fold=2, blueprint=training.blueprint)
+    >>> autoseg.finish(training, callbacks=[lambda epoch: print(sorted(epoch.numbers))], show_progress=False).finished
+    ['learning_rate', 'mean_pseudo_dice', 'seconds', 'training_loss', 'validation_loss']
+    ['learning_rate', 'mean_pseudo_dice', 'seconds', 'training_loss', 'validation_loss']
+    True
     """
     try:
         with contextlib.ExitStack() as stack:
@@ -146,6 +157,9 @@ def resume(
     `components` gives back a network, loss or sampler of your own, by name; `previous` what the previous stage of a
     cascade predicted. Raises `TrainingError` where the folder
     holds no run, or the preprocessed data are gone.
+
+    >>> autoseg.resume("work/runs/2d/fold_0").progress
+    1.0
     """
     folder = Path(folder).resolve()
     try:

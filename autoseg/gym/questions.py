@@ -1,24 +1,14 @@
-"""The rule gym: predict what the planner decides, or find the fault; answers are checked and explained."""
+"""What the rule gym asks, and of which dataset; the answers stand nowhere, for the planner is asked for them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from types import EllipsisType
+from dataclasses import dataclass, field
 from typing import Any
 
 from autoseg.core.decisions import Decision
-from autoseg.core.errors import DatasetError, did_you_mean
-from autoseg.core.shown import Shown
-from autoseg.data.checks import Findings, check
-from autoseg.data.dataset import Dataset
-from autoseg.data.fingerprint import Fingerprint, extract_fingerprint
 from autoseg.data.generated import FAULTS
 from autoseg.data.normalization import name_of
-from autoseg.data.samples import sample_dataset
-from autoseg.planning.answers import Answer
-from autoseg.planning.budget import Budget
-from autoseg.planning.planner import make_plan
 
 NOTHING = "nothing"
 
@@ -35,125 +25,6 @@ class Question:
     choices: Mapping[str, str] = field(default_factory=dict, hash=False)
     decision: str = ""
     reads: Callable[[Decision], Any] = field(default=lambda decision: decision.branch, repr=False, compare=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checked(Shown):
-    """An answer, whether it is right, why, and once it is right what the planner or the check-up said."""
-
-    said: Any
-    right: bool
-    told: str
-    evidence: Answer | Findings | None = None
-
-    def __repr__(self) -> str:
-        return f"{self.told}\n\n{self.evidence!r}" if self.evidence is not None else self.told
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exercise(Shown):
-    """A dataset and a question about it; ``exercise.answer(...)`` checks, ``exercise.solution()`` gives up.
-
-    `fingerprint` and `budget` are what the planner reads; a dataset with a fault has none, and is looked at itself.
-    """
-
-    number: int
-    question: Question
-    dataset: Dataset = field(repr=False)
-    fingerprint: Fingerprint | None = field(default=None, repr=False)
-    budget: Budget = field(default=Budget(), repr=False)
-
-    def answer(self, said: str | int | EllipsisType, *, case: str | None = None) -> Checked:
-        """Check one of the choices or, where there are none, a number; with `case`, also where the fault lies.
-
-        Raises `DatasetError` for what cannot be an answer.
-        """
-        if said is ...:
-            return Checked(said=said, right=False, told="Put your answer in place of the three dots.")
-        self._possible(said)
-        right, evidence = self._solved()
-        if said not in right:
-            return Checked(said=said, right=False, told=f"Not {said!r}. {self._hint(said, evidence)}")
-        if case is not None and isinstance(evidence, Findings):
-            self.dataset[case]  # a name that there is not is an error
-            concerned = [name for f in evidence[str(said)] for name in f.cases]
-            if concerned and case not in concerned:
-                told = f"{said!r} is right, but not in {case!r}. Look at others."
-                return Checked(said=said, right=False, told=told)
-        return Checked(said=said, right=True, told=f"Right: {said!r}. {_because(evidence)}", evidence=evidence)
-
-    def solution(self) -> Checked:
-        """The right answer with its explanation."""
-        right, _ = self._solved()
-        return self.answer(right[0])
-
-    def _possible(self, said: Any) -> None:
-        choices = self.question.choices
-        if choices and said not in choices:
-            raise DatasetError(f"{said!r} is none of the choices. {did_you_mean(str(said), choices)}")
-        if not choices and (isinstance(said, bool) or not isinstance(said, int)):
-            raise DatasetError(f"{said!r} is not a whole number, which is what exercise {self.number} asks for.")
-
-    def _solved(self) -> tuple[tuple[Any, ...], Answer | Findings]:
-        """Asked of the planner, or of the check-up: no answer is written down anywhere."""
-        if self.fingerprint is None:
-            findings = check(self.dataset, show_progress=False)
-            return tuple(dict.fromkeys(f.check for f in findings)) or (NOTHING,), findings
-        why = make_plan(self.fingerprint, self.budget).why(self.question.decision)
-        return (self.question.reads(why.decisions[0]),), why
-
-    def _hint(self, said: str | int, evidence: Answer | Findings) -> str:
-        if isinstance(evidence, Findings):
-            found = "The check-up finds something." if said == NOTHING else "It finds nothing of the kind."
-            return f"{found} {LOOK[str(said)]}"
-        numbers = [
-            f"Is {t.value:.4g} {t.relation} {t.limit:.4g}{f' {t.unit}' if t.unit else ''} ({t.quantity})?"
-            for t in evidence.decisions[0].thresholds
-        ]
-        return " ".join([self.question.hint, *numbers])
-
-    def __repr__(self) -> str:
-        lines = [f"Exercise {self.number}: {self.question.asks}"]
-        lines += [f"  {name!r}: {meaning}" for name, meaning in self.question.choices.items()]
-        given = [repr(self.dataset)] if self.fingerprint is None else [repr(self.fingerprint), repr(self.budget)]
-        return "\n".join([*lines, *given])
-
-
-def _because(evidence: Answer | Findings) -> str:
-    if isinstance(evidence, Findings):
-        return " ".join(_sentence(f"{f.message} {f.advice}".strip()) for f in evidence) or "The check-up finds nothing."
-    return _sentence(f"{evidence.decisions[0].reason}.")
-
-
-def _sentence(words: str) -> str:
-    return words[:1].upper() + words[1:]
-
-
-def exercise(which: int | str) -> Exercise:
-    """An exercise by its number or, for teachers, by the name of its sample dataset, which tells the answer.
-
-    Raises `DatasetError` for one that there is not.
-
-    >>> spacing = exercise(2)
-    >>> spacing.answer("median").right
-    False
-    >>> spacing.answer("10th percentile").told
-    "Right: '10th percentile'. Axis 0 is coarse and short: its 10th percentile 4 mm, not its median."
-    """
-    names = [name for name, _, _ in EXERCISES]
-    if which not in names and not (isinstance(which, int) and 1 <= which <= len(names)):
-        hint = did_you_mean(which, names) if isinstance(which, str) else f"They are numbered 1 to {len(names)}."
-        raise DatasetError(f"there is no exercise {which!r}. {hint}")
-    number = which if isinstance(which, int) else names.index(which) + 1
-    name, question, memory = EXERCISES[number - 1]
-    dataset = replace(sample_dataset(name), name=f"exercise {number}")
-    return Exercise(
-        number=number,
-        question=question,
-        dataset=dataset,
-        fingerprint=extract_fingerprint(dataset, show_progress=False) if question.decision else None,
-        budget=Budget(memory_gb=memory),
-    )
 
 
 SPACING = Question(
@@ -185,6 +56,12 @@ TOPOLOGY = Question(
     hint="Axes are halved together while their spacings differ by less than a factor of two.",
     decision="3d_fullres/topology",
 )
+DEPTH = Question(
+    asks="How many resolutions has the 3D network, the first and the lowest included?",
+    hint="An axis is halved, rounded up, while at least four voxels are left.",
+    decision="3d_fullres/topology",
+    reads=lambda decision: decision.value.stages,
+)
 DIMENSIONS = Question(
     asks="Which networks are planned?",
     choices={"only 2D": "one for slices", "2D and 3D": "one for slices and one for volumes"},
@@ -207,7 +84,8 @@ NORMALIZATION = Question(
 MASK = Question(
     asks="Which voxels count for mean and deviation when a case is normalized?",
     choices={"inside the patient": "only those that are not zero", "all voxels": "all, the zero background too"},
-    hint="The median share of voxels that cropping to what is not zero leaves is compared with three quarters.",
+    hint="The median share of voxels that cropping to what is not zero leaves is compared with three quarters; "
+    "and only mean and deviation of a case can be shifted by them.",
     decision="mask_background",
 )
 PATCH = Question(
@@ -235,6 +113,24 @@ BATCH = Question(
     },
     hint="5 % of the dataset's voxels, in patches, rounded, is a second limit beside the memory; two is the least.",
     decision="3d_fullres/batch_size",
+)
+BATCH_DICE = Question(
+    asks="Over what is the Dice loss of 3d_fullres computed?",
+    choices={
+        "over each patch": "a Dice for each patch, and their mean",
+        "over the batch as one": "one Dice, as if the patches were one image",
+    },
+    hint="Where a patch shows little of the image, as where a low resolution is planned, it often holds no foreground.",
+    decision="3d_fullres/batch_dice",
+)
+ROTATION_2D = Question(
+    asks="How are patches of 2d turned while training?",
+    choices={
+        "a nearly square patch turns freely": "by any angle",
+        "an oblong patch turns little": "by up to 15 degrees",
+    },
+    hint="The longer edge of the patch, padded to what the network can halve, is divided by the shorter one.",
+    decision="2d/augmentation",
 )
 ROTATION = Question(
     asks="How are patches of 3d_fullres turned while training?",
@@ -286,20 +182,26 @@ EXERCISES: tuple[tuple[str, Question, float | None], ...] = (  # sample dataset,
     ("nearly_anisotropic", SPACING, None),
     ("anisotropic", SPACING, None),
     ("thick_but_many", SPACING, None),
+    ("mixed_thickness", SPACING, None),
     ("sagittal", ORDER, None),
     ("nearly_sagittal", ORDER, None),
     ("nearly_coarse_axis", RESAMPLING, None),
     ("coarse_axis", RESAMPLING, None),
     ("nearly_twice_as_coarse", TOPOLOGY, None),
     ("twice_as_coarse", TOPOLOGY, None),
+    ("nearly_deep", DEPTH, None),
+    ("deep", DEPTH, None),
     ("two_slices", DIMENSIONS, None),
     ("single_slice", DIMENSIONS, None),
     ("mri", NORMALIZATION, None),
     ("ct", NORMALIZATION, None),
     ("rgb_undeclared", NORMALIZATION, None),
     ("rgb", NORMALIZATION, None),
+    ("rescaled", NORMALIZATION, None),
+    ("as_it_is", NORMALIZATION, None),
     ("sparse", MASK, None),
     ("nearly_sparse", MASK, None),
+    ("sparse_ct", MASK, None),
     ("not_tiny", PATCH, 0.25),
     ("tiny", PATCH, 0.25),
     ("nearly_huge", LOWRES, 0.25),
@@ -307,8 +209,13 @@ EXERCISES: tuple[tuple[str, Question, float | None], ...] = (  # sample dataset,
     ("huge", LOWRES, 0.25),
     ("few_voxels", BATCH, None),
     ("enough_voxels", BATCH, None),
+    ("many_voxels", BATCH, 0.1),
+    ("nearly_huge", BATCH_DICE, 0.25),
+    ("huge", BATCH_DICE, 0.25),
     ("nearly_flat", ROTATION, None),
     ("flat", ROTATION, None),
+    ("oblong", ROTATION_2D, None),
+    ("nearly_oblong", ROTATION_2D, None),
     ("many_channels", INPUTS, None),
     ("several_classes", OUTPUTS, None),
     ("regions", OUTPUTS, None),

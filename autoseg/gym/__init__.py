@@ -1,0 +1,1 @@
+"""The rule gym: predict what the planner decides, or find the fault."""
