@@ -92,3 +92,17 @@ def test_forecasts_and_sessions_show_themselves():
     session = fit_session(SMALL, minutes=5, gpu="T4")
     assert "GPU memory" in session.forecast._repr_html_()
     assert "Given up" in session._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"gpu": "t4"}, "no figures of a GPU 't4'. Did you mean 'T4'"),
+        ({"gpu": "T4", "steps": 0}, "an epoch of 0 steps"),
+        ({"probe": 3}, "the probe is 3; it must be a function"),
+        ({"probe": lambda configuration: float("nan")}, "the probe measured nan seconds"),
+    ],
+)
+def test_impossible_forecasts_are_refused(arguments, message):
+    with pytest.raises(PlanError, match=message):
+        forecast(make_plan(fingerprint_of((60, 70, 60))), **arguments)

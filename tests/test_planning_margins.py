@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import assume, given, settings
@@ -135,3 +136,25 @@ def test_the_table_has_a_row_a_comparison():
 def test_the_mask_rule_has_the_limit_of_the_paper():
     (threshold,) = mask_background(relative_size=0.5, normalizations=()).thresholds
     assert (threshold.relation, threshold.limit, threshold.margin) == ("<", 0.75, pytest.approx(0.25))
+
+
+@given(fingerprints())
+@settings(max_examples=15, deadline=None)
+def test_a_case_tips_a_decision_exactly_where_another_branch_is_taken_or_another_value_chosen(fingerprint):
+    assume(fingerprint.cases[0].cropped_shape[0] > 1)
+    cases = tuple(
+        replace(case, spacing=(case.spacing[0] * factor, *case.spacing[1:]))
+        for case, factor in zip(fingerprint.cases[:5], (1.0, 1.02, 3.5, 3.1, 0.4), strict=False)
+    )
+    plan = make_plan(replace(fingerprint, cases=cases))
+    tipped = {(m.decision, case) for m in plan.margins() for case in m.tipping_cases}
+    for index, case in enumerate(cases if len(cases) > 2 else ()):
+        without = make_plan(replace(fingerprint, cases=cases[:index] + cases[index + 1 :]))
+        other = {d.name: d for d in without.trace}
+        for decision in plan.trace:
+            now = other.get(decision.name)
+            flipped = now is None or now.branch != decision.branch
+            if flipped and decision.thresholds:
+                assert (decision.name, case.name) in tipped
+            if not flipped and now.value == decision.value:
+                assert (decision.name, case.name) not in tipped

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -165,3 +166,44 @@ def test_intensities_belong_to_channels():
     fingerprint = replace(LARGE.fingerprint, intensities=(FACTS,))
     with pytest.raises((PlanError, ValueError)):
         make_plan(fingerprint)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda f: make_plan(None), "made from a Fingerprint, not from a NoneType"),
+        (lambda f: make_plan(f, 8), r"the budget is 8; write autoseg.Budget\(memory_gb=8\)"),
+        (lambda f: make_plan(f, given=[1]), r"given is \[1\]; it must be a dictionary"),
+        (lambda f: make_plan(replace(f, channels=("CT", "T2"))), "has 2 channels, but intensities of 1"),
+        (lambda f: make_plan(fingerprint_of((60, 70, 60), relative_size=math.nan)), "cropping leaves a share of nan"),
+        (lambda f: make_plan(fingerprint_of((60, 70, 60), ("1", 1, 1))), "not a positive number of mm"),
+        (lambda f: Budget(memory_gb="8"), "a budget of '8' GB is not a positive number"),
+        (lambda f: Budget(max_dataset_fraction="all"), "max_dataset_fraction is 'all'"),
+        (lambda f: Budget(preset=[]), r"no preset is called \[\]"),
+        (lambda f: make_plan(f).what_if(cascade=True), "a cascade starts at a low resolution, and there is none"),
+        (lambda f: make_plan(f).compare(None), "compared with another plan, not with a NoneType"),
+        (lambda f: make_plan(f).why(3), "no decision is called 3"),
+    ],
+)
+def test_what_is_no_plan_s_business_is_refused_in_words(wrong, message):
+    with pytest.raises(PlanError, match=message):
+        wrong(fingerprint_of((60, 70, 60)))
+
+
+@pytest.mark.parametrize(
+    ("strides", "kernels", "message"),
+    [
+        (((1, 1, 1), (0, 2, 2)), ((3, 3, 3),) * 2, r"has \(0, 2, 2\); strides and kernel sizes are 3 whole numbers"),
+        (((1, 1, 1), (2, 2)), ((3, 3, 3),) * 2, r"has \(2, 2\)"),
+        (((1, 1, 1), (2, 2, 2)), ((3, 3, 3), (2, 2, 2)), "has a kernel of 2x2x2; only odd ones"),
+        (((2, 2, 2), (2, 2, 2)), ((3, 3, 3),) * 2, "begins with a stride of 2x2x2"),
+    ],
+)
+def test_a_topology_that_no_network_can_have_is_refused(strides, kernels, message):
+    with pytest.raises(PlanError, match=message):
+        LARGE.what_if({"3d_fullres/topology": Topology(strides, kernels)})
+
+
+def test_numpy_s_numbers_and_arrays_are_as_good_as_python_s():
+    plan = LARGE.what_if(patch_size=np.array([64, 64, 64]), cases=np.int64(7), batch_size=np.int64(3))
+    assert plan == LARGE.what_if(patch_size=(64, 64, 64), cases=7, batch_size=3)

@@ -57,7 +57,7 @@ class DisplayError(AutosegError):
     """Something cannot be shown here."""
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: object, known: Iterable[str]) -> str:
     """The sentence that helps after a misspelt name.
 
     >>> did_you_mean("patchsize", ["patch_size", "batch_size"])
@@ -65,8 +65,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     >>> did_you_mean("zzz", ["spacing", "batch_size"])
     'Known: batch_size, spacing.'
     """
-    known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1)
+    known, name = sorted(known), str(name)
+    close = [candidate for candidate in known if candidate.casefold() == name.casefold()]
+    close = close or difflib.get_close_matches(name, known, n=1)
     if not close:
         close = [candidate for candidate in known if candidate.endswith(f"/{name}")][:1]
     return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."

@@ -15,6 +15,7 @@ from autoseg.data.fingerprint import Fingerprint
 from autoseg.data.labels import Labels
 from autoseg.planning.answers import in_words
 from autoseg.planning.facts import Facts
+from autoseg.planning.given import plain_values
 
 if TYPE_CHECKING:
     from autoseg.planning.plan import Plan
@@ -27,7 +28,7 @@ def changed_plan(plan: Plan, changes: Mapping[str, Any]) -> Plan:
     from autoseg.planning.planner import make_plan
 
     budget, fingerprint, given = plan.budget, plan.fingerprint, dict(plan.given)
-    for name, value in changes.items():
+    for name, value in plain_values(changes).items():
         if name in BUDGET:
             budget = replace(budget, **{name: value})
         elif name in FACTS:
@@ -199,6 +200,8 @@ class Comparison(Shown):
 
 def compare_plans(before: Plan, after: Plan) -> Comparison:
     """Every decision that two plans make differently; see `Plan.compare`."""
+    if not hasattr(after, "trace"):
+        raise PlanError(f"a plan is compared with another plan, not with a {type(after).__name__}.")
     ours, theirs = ({d.name: d for d in plan.trace} for plan in (before, after))
     changes = []
     for name in dict.fromkeys([*ours, *theirs]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +12,11 @@ from autoseg.core.shown import Shown
 
 PresetName = Literal["default", "resenc_m", "resenc_l", "resenc_xl"]
 RESIDUAL_BLOCKS = (1, 3, 4)  # of the first stages; six from there on
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a real number, Python's or numpy's, and no truth value."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,14 +115,14 @@ class Budget(Shown):
     preset: PresetName = "default"
 
     def __post_init__(self) -> None:
-        if self.preset not in PRESETS:
-            raise PlanError(f"no preset is called {self.preset!r}. {did_you_mean(str(self.preset), PRESETS)}")
+        if str(self.preset) not in PRESETS:
+            raise PlanError(f"no preset is called {self.preset!r}. {did_you_mean(self.preset, PRESETS)}")
         memory, fraction = self.memory_gb, self.max_dataset_fraction
-        if memory is not None and not (math.isfinite(memory) and memory > 0):
-            raise PlanError(f"a budget of {memory} GB is not a positive number. Write Budget(memory_gb=8).")
-        if fraction is not None and not 0 < fraction <= 1:
+        if memory is not None and not (is_number(memory) and math.isfinite(memory) and memory > 0):
+            raise PlanError(f"a budget of {memory!r} GB is not a positive number. Write Budget(memory_gb=8).")
+        if fraction is not None and not (is_number(fraction) and 0 < fraction <= 1):
             raise PlanError(
-                f"max_dataset_fraction is {fraction}; it must be above 0 and at most 1. nnU-Net's default is 0.05."
+                f"max_dataset_fraction is {fraction!r}; it must be above 0 and at most 1. nnU-Net's default is 0.05."
             )
 
     @property

@@ -14,6 +14,7 @@ from autoseg.core.types import Spacing
 from autoseg.data.case_facts import CaseFacts
 from autoseg.data.fingerprint import Fingerprint
 from autoseg.data.geometry import PLANAR_SPACING
+from autoseg.planning.budget import is_number
 
 FINE_PERCENTILE = 10  # of the spacings: what nnU-Net takes along a coarse axis
 
@@ -53,6 +54,16 @@ def _floats(values: np.ndarray) -> tuple[float, ...]:
 
 def check_fingerprint(fingerprint: Fingerprint) -> None:
     """Raise `PlanError` where no plan can be made from these facts."""
+    if not isinstance(fingerprint, Fingerprint):
+        raise PlanError(
+            f"a plan is made from a Fingerprint, not from a {type(fingerprint).__name__}: "
+            "autoseg.make_plan(autoseg.extract_fingerprint(dataset))."
+        )
+    if len(fingerprint.channels) != len(fingerprint.intensities):
+        raise PlanError(
+            f"{fingerprint.dataset_name!r} has {len(fingerprint.channels)} channels, but intensities of "
+            f"{len(fingerprint.intensities)}. Extract its fingerprint again."
+        )
     if not fingerprint.channels:
         raise PlanError(f"{fingerprint.dataset_name!r} has no channels. A plan needs at least one.")
     if not fingerprint.cases:
@@ -79,11 +90,16 @@ def _check_case(case: CaseFacts) -> None:
     for what, values, unit in (("spacing", case.spacing, "mm"), ("shape", case.cropped_shape, "voxels")):
         if len(values) != 3:
             raise PlanError(f"case {case.name!r}: the {what} {tuple(values)} has {len(values)} axes, not 3 (z, y, x).")
-        if not all(v is not None and math.isfinite(v) and v > 0 for v in values):
+        if not all(is_number(v) and math.isfinite(v) and v > 0 for v in values):
             raise PlanError(
                 f"case {case.name!r}: the {what} {tuple(values)} has a value that is not a positive number of {unit}. "
                 f"Correct the image's header, or leave the case out: dataset.without({case.name!r})."
             )
+    if not (is_number(case.relative_size) and 0 < case.relative_size <= 1):
+        raise PlanError(
+            f"case {case.name!r}: cropping leaves a share of {case.relative_size!r} of the voxels; it must be above 0 "
+            "and at most 1. Extract the fingerprint again."
+        )
 
 
 def _is_planar(case: CaseFacts) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 from autoseg.core.errors import PlanError, did_you_mean
 from autoseg.core.shown import Shown
 from autoseg.core.types import Shape
+from autoseg.planning.budget import is_number
 from autoseg.planning.configuration import Configuration, NetworkSpec
 from autoseg.planning.memory import MemoryModel
 from autoseg.planning.plan import Plan
@@ -79,16 +80,22 @@ def forecast(
         probe: measures the seconds of a training step here; `autoseg.probe_steps` does.
         steps: training steps of an epoch; the published recipe has 250, and 50 batches of validation.
 
-    Raises `PlanError` for an unknown device.
+    Raises `PlanError` for an unknown device, and a probe that measures nothing.
 
     >>> import autoseg
     >>> plan = autoseg.make_plan(autoseg.extract_fingerprint(autoseg.sample_dataset(), show_progress=False))
     >>> forecast(plan, gpu="T4").estimated
     ('GPU memory', 'RAM', 'disk', 'time')
     """
+    if not (is_number(steps) and 1 <= steps < math.inf):
+        raise PlanError(f"an epoch of {steps!r} steps; it must have 1 or more.")
+    if probe is not None and not callable(probe):
+        raise PlanError(f"the probe is {probe!r}; it must be a function of a configuration, such as probe_steps.")
     configuration = plan[name]
     data = dataset_bytes(plan, configuration) / 1e9
     seconds = probe(configuration) if probe else None if gpu is None else estimated_step_seconds(configuration, gpu)
+    if probe and not (is_number(seconds) and 0 < (seconds or 0) < math.inf):
+        raise PlanError(f"the probe measured {seconds!r} seconds of a step; it must return a positive number.")
     facts = ("GPU memory", "RAM", "disk")
     return Forecast(
         configuration=name,

@@ -6,11 +6,14 @@ Each takes the decision's name, the value, and the rule's inputs, and returns th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
+
+import numpy as np
 
 from autoseg.core.errors import PlanError, did_you_mean
 from autoseg.core.types import Shape, Spacing
+from autoseg.planning.budget import Budget
 from autoseg.planning.configuration import AugmentationSettings, NetworkSpec, Resampling
 from autoseg.planning.topology import (
     Topology,
@@ -23,6 +26,31 @@ from autoseg.planning.topology import (
 )
 
 T = TypeVar("T")
+
+
+def plain_values(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Given values by name, numpy's numbers and arrays as Python's; `PlanError` for anything but a dictionary."""
+    if given is not None and not isinstance(given, Mapping):
+        raise PlanError(f"given is {given!r}; it must be a dictionary, such as {{'2d/batch_size': 4}}.")
+    return {name: plain(value) for name, value in (given or {}).items()}
+
+
+def plain(value: Any) -> Any:
+    """A value with numpy's numbers and arrays as Python's.
+
+    >>> plain((np.int64(64), 64)), plain(np.array([1.0, 2.0]))
+    ((64, 64), (1.0, 2.0))
+    """
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+        return plain(tuple(value)) if isinstance(value, list) else value
+    return type(value)(map(plain, value)) if type(value) in (tuple, list) else value
+
+
+def check_budget(budget: Budget) -> None:
+    """Raise `PlanError` for anything else in the place of a budget."""
+    if not isinstance(budget, Budget):
+        raise PlanError(f"the budget is {budget!r}; write autoseg.Budget(memory_gb=8).")
 
 
 def three_spacings(name: str, value: Any, **_: Any) -> Spacing:
@@ -61,6 +89,15 @@ def yes_or_no(name: str, value: Any, **_: Any) -> bool:
     if not isinstance(value, bool):
         raise PlanError(f"{name} is {value!r}; it must be True or False.")
     return value
+
+
+def cascade(name: str, value: Any, *, lowres: Spacing | None, **_: Any) -> bool:
+    """True or False; True only where there is a low resolution."""
+    if yes_or_no(name, value) and lowres is None:
+        raise PlanError(
+            "a cascade starts at a low resolution, and there is none. Give one too: lowres=(3.0, 3.0, 3.0)."
+        )
+    return bool(value)
 
 
 def normalization(name: str, value: Any, **_: Any) -> Any:
@@ -108,6 +145,15 @@ def topology(name: str, value: Any, *, patch_size: Shape, **_: Any) -> Topology:
     given = _instance(name, value, Topology)
     if len(given.strides) != len(given.kernel_sizes):
         raise PlanError(f"{name} has {len(given.strides)} strides but {len(given.kernel_sizes)} kernel sizes.")
+    axes = len(patch_size)
+    for row in (*given.strides, *given.kernel_sizes):
+        if len(row) != axes or not all(isinstance(n, int) and n > 0 for n in row):
+            raise PlanError(f"{name} has {row!r}; strides and kernel sizes are {axes} whole numbers each, 1 or more.")
+    even = [row for row in given.kernel_sizes if not all(n % 2 for n in row)]
+    if even:
+        raise PlanError(f"{name} has a kernel of {_by(even[0])}; only odd ones keep a feature map's size.")
+    if given.strides and max(given.strides[0]) > 1:
+        raise PlanError(f"{name} begins with a stride of {_by(given.strides[0])}; stage 0 keeps the full resolution.")
     check_divides(patch_size, given)
     return given
 

@@ -12,6 +12,7 @@ from autoseg.core.decisions import Decision, Threshold, Trace
 from autoseg.core.shown import Shown
 from autoseg.data.fingerprint import Fingerprint
 from autoseg.planning.facts import Facts
+from autoseg.planning.network_rules import STOPPING
 from autoseg.planning.rules import resampled_median, target_spacing
 
 if TYPE_CHECKING:
@@ -102,24 +103,25 @@ def margins_of(plan: Plan) -> Margins:
             Margin(
                 decision=decision.name,
                 threshold=threshold,
-                tipping_cases=tuple(case for case, other in without if _tipped(other.trace, decision, index)),
+                tipping_cases=tuple(case for case, other in without if _tipped(other.trace, decision, threshold)),
             )
             for decision in plan.trace
-            for index, threshold in enumerate(decision.thresholds)
+            for threshold in decision.thresholds
         )
     )
 
 
-def _tipped(trace: Trace, decision: Decision, index: int) -> bool:
-    """Whether a comparison of a decision comes out the other way in another trace, or is not made there at all."""
+def _tipped(trace: Trace, decision: Decision, threshold: Threshold) -> bool:
+    """Whether a comparison turns over in another trace, and something else is decided there for it."""
     if decision.name not in trace:
         return True
     other = trace[decision.name]
-    if decision.short_name == "patch_size":  # its comparisons hold for any patch that is chosen
-        return bool(other.value != decision.value)
-    if index >= len(other.thresholds):
-        return True
-    return other.thresholds[index].holds != decision.thresholds[index].holds
+    if other.branch == decision.branch and other.value == decision.value:
+        return False
+    if decision.short_name == "patch_size" or threshold.quantity.startswith(STOPPING):
+        return True  # these hold, or do not, for whatever is chosen
+    there = [t.holds for t in other.thresholds if t.quantity == threshold.quantity]
+    return there != [threshold.holds] if there else other.branch != decision.branch
 
 
 def _plans_without_one(plan: Plan) -> Iterator[tuple[str, Plan]]:

@@ -31,6 +31,7 @@ START_EDGE = {2: 2048, 3: 256}  # of the square or cube to begin with: more than
 SMALLEST_BATCH = 2
 FLAT = 3.0  # a patch this much wider than thick is turned in its plane only
 OBLONG = 1.5
+STOPPING = "bottleneck"  # what is compared to see whether it may be halved once more
 TOO_SMALL_FOR_NNUNET = {  # by the number of stages
     1: "; nothing can be halved, and nnU-Net cannot run such a network: here it has one stage and its output there",
     2: "; so small that nnU-Net's weights of the deep outputs would be 0/0 and training NaN: here the one output keeps "
@@ -122,7 +123,7 @@ def _halvings_left(spacing: Spacing, bottom: tuple[float, ...], divisor: Shape) 
     if large:
         limit, stopping = 3 * SMALLEST_EDGE, [min(large, key=lambda axis: spacing[axis] * divisor[axis])]
     return [
-        Threshold(quantity=f"bottleneck along axis {a}", value=bottom[a], relation=">=", limit=limit, unit="voxels")
+        Threshold(quantity=f"{STOPPING} along axis {a}", value=bottom[a], relation=">=", limit=limit, unit="voxels")
         for a in stopping
     ]
 

@@ -12,7 +12,7 @@ from autoseg.planning import network_rules, resolution_rules, rules
 from autoseg.planning.budget import Budget
 from autoseg.planning.configuration import Configuration
 from autoseg.planning.facts import Facts, check_fingerprint
-from autoseg.planning.given import check_names
+from autoseg.planning.given import check_budget, check_names, plain_values
 from autoseg.planning.memory import MemoryModel
 from autoseg.planning.plan import Plan
 from autoseg.planning.topology import Topology, check_divides
@@ -35,7 +35,8 @@ def make_plan(fingerprint: Fingerprint, budget: Budget = DEFAULT, *, given: Mapp
     (1.0, 1.0, 1.0)
     """
     check_fingerprint(fingerprint)
-    log, facts = Ledger(given), Facts.of(fingerprint)
+    check_budget(budget)
+    log, facts = Ledger(plain_values(given)), Facts.of(fingerprint)
     images = _decide_images(log, fingerprint, facts)
     network = _Networks(log, images, budget, MemoryModel(budget, fingerprint.labels.declared), facts.cases)
     drafts: dict[str, dict[str, Decision]] = {}

@@ -83,7 +83,7 @@ def no_lowres(*, dimensions: tuple[int, ...]) -> Because[None]:
 
 
 @source("Isensee et al. 2021, Methods, 'Configuration of the 3D U-Net cascade'; nnU-Net plan_experiment")
-@accepts(given.yes_or_no)
+@accepts(given.cascade)
 def cascade(*, lowres: Spacing | None, lowres_reason: str, compared: tuple[Threshold, ...]) -> Because[bool]:
     """A low resolution is refined at the full one, wherever it exists."""
     if lowres is None:

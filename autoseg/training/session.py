@@ -10,7 +10,7 @@ import torch
 from autoseg.core.errors import PlanError, TrainingError
 from autoseg.core.shown import Shown
 from autoseg.data.fingerprint import Fingerprint
-from autoseg.planning.budget import Budget
+from autoseg.planning.budget import Budget, is_number
 from autoseg.planning.configuration import Configuration
 from autoseg.planning.forecast import DEVICES, Forecast, forecast
 from autoseg.planning.plan import Plan
@@ -84,8 +84,8 @@ def fit_session(
         sgd, learning rate 0.01, polynomial schedule)
       given up: 191 of 1,000 epochs; the learning rate falls faster
     """
-    if not minutes > 0:
-        raise TrainingError(f"a session of {minutes} minutes leaves no time to train.")
+    if not (is_number(minutes) and minutes > 0):
+        raise TrainingError(f"a session of {minutes!r} minutes leaves no time to train.")
     if gpu != "measured" and gpu not in DEVICES:
         raise PlanError(f"no figures of a GPU {gpu!r}; known: {', '.join(DEVICES)}, or 'measured' for this machine.")
     memory = _memory(gpu)
