@@ -88,6 +88,17 @@ def test_plans_with_own_values_come_back(change):
     assert again.configurations == plan.configurations
 
 
+def test_a_network_of_the_other_kind_comes_back():
+    edited = plans()
+    settings = edited["configurations"]["3d_fullres"]["architecture"]
+    settings["network_class_name"] = "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet"
+    settings["arch_kwargs"]["n_blocks_per_stage"] = settings["arch_kwargs"].pop("n_conv_per_stage")
+    again = plan_from_nnunet(edited, PLAN.fingerprint)
+    assert {c.name: c.network.kind for c in again} == {
+        "2d": "plain", "3d_lowres": "plain", "3d_fullres": "residual", "3d_cascade_fullres": "residual",
+    }  # fmt: skip
+
+
 def test_a_normalization_of_your_own_cannot_be_written():
     plan = PLAN.what_if(normalization=lambda channel, inside: channel)
     with pytest.raises(PlanError, match="nnU-Net knows no normalization"):
@@ -95,6 +106,24 @@ def test_a_normalization_of_your_own_cannot_be_written():
 
 
 # foreign plans
+
+
+def without(*path):
+    def edit(data):
+        for key in path[:-1]:
+            data = data[key]
+        del data[path[-1]]
+
+    return edit
+
+
+def with_(value, *path):
+    def edit(data):
+        for key in path[:-1]:
+            data = data[key]
+        data[path[-1]] = value
+
+    return edit
 
 
 def test_every_key_of_an_unedited_golden_plan_is_as_the_rules_give(reference):
@@ -113,6 +142,11 @@ def test_every_key_of_a_real_plan_is_as_the_rules_give(reference, name):
     report = explain_plan(written, fingerprint_from_nnunet(facts, dataset, name=name))
     assert report.departures == ()
     assert len(tuple(report)) > 30
+
+
+FULL = ("configurations", "3d_fullres")
+NETWORK = (*FULL, "architecture", "arch_kwargs")
+INTENSITIES, CASCADE = "foreground_intensity_properties_per_channel", "3d_cascade_fullres/"
 
 
 def edit_settings(**values):
@@ -196,6 +230,66 @@ def test_what_another_planner_decides_otherwise_is_its_own():
     assert report["3d_fullres/patch_size"].origin == RULES
 
 
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        (with_(8, *NETWORK, "n_stages"), "3d_fullres/n_stages"),
+        (with_("3d_mine", "configurations", "3d_lowres", "next_stage"), "3d_lowres/next_stage"),
+        (with_([0, 2, 1], "transpose_backward"), "transpose_backward"),
+        (with_(1, *FULL, "resampling_fn_seg_kwargs", "order_z"), "3d_fullres/resampling_fn_seg_kwargs"),
+        (with_(0, "foreground_intensity_properties_per_channel", "0", "max"), INTENSITIES),
+        (with_("MyManager", "label_manager"), "label_manager"),
+        (with_([1, 1, 1], "original_median_shape_after_transp"), "original_median_shape_after_transp"),
+        (with_(False, *NETWORK, "conv_bias"), "3d_fullres/conv_bias"),
+        (with_("3d_mine", "configurations", "3d_cascade_fullres", "inherits_from"), CASCADE + "inherits_from"),
+        (with_(4, "configurations", "3d_cascade_fullres", "batch_size"), CASCADE + "batch_size"),
+        (with_(["conv_op"], *FULL, "architecture", "_kw_requires_import"), "3d_fullres/_kw_requires_import"),
+    ],
+)  # fmt: skip
+def test_exactly_the_edited_key_is_named_even_where_nothing_is_decided_by_it(change, key):
+    edited = plans()
+    change(edited)
+    (departure,) = explained(edited).departures
+    assert (departure.key, departure.origin) == (key, "edited by hand")
+    assert departure.reason
+    assert departure.rules_give is not None
+
+
+def test_what_is_missing_is_listed():
+    edited = plans()
+    del edited["label_manager"], edited["configurations"]["3d_fullres"]["batch_dice"]
+    del edited["configurations"]["3d_lowres"], edited["configurations"]["3d_cascade_fullres"]
+    report = explained(edited)
+    names = {"label_manager", "3d_fullres/batch_dice", "3d_lowres", "3d_cascade_fullres"}
+    assert {k.key for k in report.departures} == names
+    assert report["3d_lowres"].reason == f"the file lacks it: {PLAN.trace['lowres'].reason}"
+    assert report["3d_fullres/batch_dice"].rules_give is True
+
+
+def test_a_further_configuration_is_compared_with_the_one_it_inherits_from():
+    edited = json.loads(json.dumps(plan_to_nnunet(PLAN.what_if(memory_gb=11))))
+    edited["configurations"]["3d_large"] = {"inherits_from": "3d_fullres", "batch_size": 40}
+    report = explained(edited)
+    assert report.budget.gpu_memory_gb == 11  # found, although autoseg plans no such configuration
+    assert {k.key for k in report.departures} == {"3d_large/inherits_from", "3d_large/batch_size"}
+    assert report["3d_large/batch_size"].rules_give == 2
+
+
+@pytest.mark.parametrize("gigabytes", [1.3, 9.5, 22.2])
+def test_an_unusual_memory_target_is_no_edit(gigabytes):
+    plan = PLAN.what_if(memory_gb=gigabytes)
+    report = explained(plan_to_nnunet(plan))
+    assert report.departures == ()
+    assert make_plan(PLAN.fingerprint, report.budget).configurations == plan.configurations
+
+
+def test_a_target_spacing_of_ones_own_is_one_edit_and_all_else_follows():
+    report = explained(plan_to_nnunet(PLAN.what_if(target_spacing=(2.0, 1.0, 1.0))))
+    assert [k.key for k in report.of_origin("edited by hand")] == ["3d_fullres/spacing"]
+    assert report["3d_fullres/patch_size"].origin == report["3d_lowres"].origin == "follows from an edited value"
+    assert report.budget == Budget()
+
+
 def test_free_names_are_nobodys_edit():
     edited = plans()
     edited["dataset_name"], edited["plans_name"] = "Dataset999_Mine", "MyPlans"
@@ -211,28 +305,6 @@ def test_an_explanation_has_a_table_and_a_key_that_it_has_not_is_an_error():
 
 
 # damaged files
-
-
-def without(*path):
-    def edit(data):
-        for key in path[:-1]:
-            data = data[key]
-        del data[path[-1]]
-
-    return edit
-
-
-def with_(value, *path):
-    def edit(data):
-        for key in path[:-1]:
-            data = data[key]
-        data[path[-1]] = value
-
-    return edit
-
-
-FULL = ("configurations", "3d_fullres")
-NETWORK = (*FULL, "architecture", "arch_kwargs")
 
 
 @pytest.mark.parametrize(
@@ -257,6 +329,15 @@ NETWORK = (*FULL, "architecture", "arch_kwargs")
             "inherit from each other in a circle",
         ),
         (with_([100, 100, 100], *FULL, "patch_size"), "Nearest that fit: 96x96x96"),
+        (with_("128", *FULL, "patch_size"), "'3d_fullres' has patch_size '128'; it must be a list"),
+        (with_([0, 1, 3], "transpose_forward"), r"transpose_forward \[0, 1, 3\] .* must each hold 0, 1 and 2"),
+        (with_([0, 2, 1], "transpose_backward"), "undo each other"),
+        (with_(7, *NETWORK, "n_stages"), "has n_stages 7, but 6 strides"),
+        (with_(None, *FULL, "resampling_fn_seg_kwargs"), "resampling_fn_seg_kwargs is None; it must be a dictionary"),
+        (with_(False, *FULL, "resampling_fn_seg_kwargs", "is_seg"), "has is_seg False; it must be True"),
+        (with_(1, *FULL, "resampling_fn_seg_kwargs", "order_z"), r"resampled with order_z \[0, 1, 0\]"),
+        (with_("2d", "configurations", "3d_cascade_fullres", "previous_stage"), "needs 'previous_stage': '3d_lowres'"),
+        (with_(3, "configurations", "2d"), "configuration '2d' is 3; it must be a dictionary"),
     ],
 )  # fmt: skip
 def test_a_damaged_plans_file_says_what_is_wrong(edit, message):

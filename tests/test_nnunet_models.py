@@ -274,11 +274,11 @@ def test_a_plan_that_names_os_system_is_refused(folder, where):
 @pytest.mark.parametrize(
     ("keys", "value", "message"),
     [
-        (("strides",), 7, "cannot be understood: TypeError"),
-        (("n_conv_per_stage",), [None, 2], "cannot be understood: TypeError"),
+        (("strides",), 7, "has strides 7; it must be a list"),
+        (("n_conv_per_stage",), [None, 2], r"n_conv_per_stage \[None, 2\]; it must hold 2 positive whole number"),
         (("features_per_stage",), [8, 10**4], r"does not fit the plan.*must be \(10000,"),
         (("features_per_stage",), [8, 10**9], "no network can be built of the plan's numbers"),
-        (("features_per_stage",), [8, -1], "no network can be built of the plan's numbers"),
+        (("features_per_stage",), [8, -1], r"features_per_stage \[8, -1\]; it must hold 2 positive whole number"),
         (("n_conv_per_stage",), [10**9, 2], "holds .* weights, too few for the plan's"),
         (("n_conv_per_stage",), [2, 1], "which the plan's .* does not have"),
     ],

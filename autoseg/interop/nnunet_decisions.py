@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from autoseg.core.errors import PlanError, did_you_mean
-from autoseg.data.fingerprint import Fingerprint
 from autoseg.data.normalization import CTNormalization, Normalization
-from autoseg.interop.nnunet_names import DEPTHS, JSON, NETWORKS, RESAMPLING, SCHEMES, needed
-from autoseg.planning.budget import PRESETS, Budget
+from autoseg.interop.nnunet_names import (
+    DEPTHS,
+    INTENSITIES_KEY,
+    JSON,
+    NETWORKS,
+    OLD_INTENSITIES,
+    RESAMPLING,
+    SCHEMES,
+    check_keys,
+    listed,
+    needed,
+    numbers,
+)
 from autoseg.planning.configuration import Resampling
 from autoseg.planning.plan import Plan
 from autoseg.planning.planner import ORDER, make_plan
 from autoseg.planning.rules import ANISOTROPY
 from autoseg.planning.topology import Topology
 
-MEMORY_TARGETS = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 11.0, 12.0, 16.0, 20.0, 24.0, 32.0, 40.0, 48.0, 64.0, 80.0)
 TOP = {
     "dataset_name",
     "plans_name",
@@ -31,7 +40,6 @@ TOP = {
     "label_manager",
     "foreground_intensity_properties_per_channel",
 }
-OLD_INTENSITIES = "foreground_intensity_properties_by_modality"
 SETTINGS = {
     "data_identifier",
     "preprocessor_name",
@@ -79,13 +87,13 @@ def decisions_in(plans: Mapping[str, Any]) -> dict[str, Any]:
     configurations = resolved(needed(plans, "configurations", "this plan"))
     if "2d" not in configurations and "3d_fullres" not in configurations:
         raise PlanError(f"this plan has neither '2d' nor '3d_fullres', only {', '.join(configurations) or 'nothing'}.")
-    order = tuple(needed(plans, "transpose_forward", "this plan"))
+    order = _axis_order(plans)
     wanted: dict[str, Any] = {"axis_order": order}
     first = next(iter(configurations.values()))
-    intensities = plans.get("foreground_intensity_properties_per_channel", plans.get(OLD_INTENSITIES, {}))
-    for index, scheme in enumerate(needed(first, "normalization_schemes", "a configuration")):
+    intensities = plans.get(INTENSITIES_KEY, plans.get(OLD_INTENSITIES, {}))
+    for index, scheme in enumerate(listed(first, "normalization_schemes", "a configuration")):
         wanted[f"normalization/{index}"] = _normalization(scheme, intensities.get(str(index), {}))
-    wanted["mask_background"] = tuple(first["use_mask_for_norm"])
+    wanted["mask_background"] = listed(first, "use_mask_for_norm", "a configuration")
     wanted["resampling"] = _resampling(first)
     for name, configuration in configurations.items():
         _check_shared(name, configuration, first)
@@ -100,16 +108,14 @@ def decisions_in(plans: Mapping[str, Any]) -> dict[str, Any]:
     return wanted
 
 
-def check_keys(data: Mapping[str, Any], required: set[str], optional: set[str], what: str) -> None:
-    """Raise `PlanError` for a key that is missing, or one that nnU-Net does not know."""
-    renamed = {"foreground_intensity_properties_per_channel"} if OLD_INTENSITIES in data else set()
-    missing = sorted(required - set(data) - renamed)
-    if missing:
-        raise PlanError(f"{what} has no {missing[0]!r}. nnU-Net 2.8 needs {', '.join(sorted(required))}.")
-    unknown = sorted(set(data) - required - optional)
-    if unknown:
-        hint = did_you_mean(unknown[0], required | optional).partition("Known")[0]
-        raise PlanError(f"{what} has {unknown[0]!r}, which nnU-Net 2.8 does not know. {hint}".rstrip())
+def _axis_order(plans: Mapping[str, Any]) -> tuple[int, ...]:
+    order, back = (listed(plans, key, "this plan") for key in ("transpose_forward", "transpose_backward"))
+    if sorted(map(str, order)) != ["0", "1", "2"] or back != tuple(order.index(axis) for axis in range(3)):
+        raise PlanError(
+            f"transpose_forward {list(order)} and transpose_backward {list(back)} must each hold 0, 1 and 2, and undo "
+            "each other, such as [2, 0, 1] and [1, 2, 0]."
+        )
+    return order
 
 
 def resolved(configurations: Mapping[str, JSON]) -> dict[str, JSON]:
@@ -132,6 +138,8 @@ def resolved(configurations: Mapping[str, JSON]) -> dict[str, JSON]:
 def inherited(name: str, configurations: Mapping[str, JSON], seen: tuple[str, ...] = ()) -> JSON:
     """One configuration with what it inherits. Raises `PlanError` where a parent is missing, or they form a circle."""
     configuration = needed(configurations, name, "'configurations'")
+    if not isinstance(configuration, Mapping):
+        raise PlanError(f"configuration {name!r} is {configuration!r}; it must be a dictionary.")
     parent = configuration.get("inherits_from")
     if parent is None:
         return dict(configuration)
@@ -170,24 +178,39 @@ def modern(configuration: JSON) -> JSON:
 
 
 def _of_configuration(name: str, configuration: JSON) -> dict[str, Any]:
-    network = configuration["architecture"]["arch_kwargs"]
-    kind = kind_of_network(name, configuration["architecture"])
+    kind, where, within = kind_of_network(name, configuration["architecture"]), f"configuration {name!r}", "the network"
+    network, n = configuration["architecture"]["arch_kwargs"], 2 if name == "2d" else 3
+    strides, kernels = (
+        tuple(numbers({key: row}, key, f"{within} of {name!r}", n) for row in listed(network, key, within))
+        for key in ("strides", "kernel_sizes")
+    )
+    stages = len(strides)
+    if network["n_stages"] != stages:
+        raise PlanError(f"the network of {name!r} has n_stages {network['n_stages']!r}, but {stages} strides.")
+    features, encoder, decoder = (
+        numbers(network, key, f"{within} of {name!r}", count)
+        for key, count in (
+            ("features_per_stage", stages),
+            (DEPTHS[kind], stages),
+            ("n_conv_per_stage_decoder", stages - 1),
+        )
+    )
     values = {
-        "spacing": tuple(configuration["spacing"]),
-        "median_shape": tuple(configuration["median_image_size_in_voxels"]),
-        "patch_size": tuple(configuration["patch_size"]),
-        "topology": Topology(_tuples(network["strides"]), _tuples(network["kernel_sizes"])),
-        "features": tuple(network["features_per_stage"]),
-        "blocks": (tuple(network[DEPTHS[kind]]), tuple(network["n_conv_per_stage_decoder"])),
+        "spacing": numbers(configuration, "spacing", where, n, whole=False),
+        "median_shape": numbers(configuration, "median_image_size_in_voxels", where, n, whole=False),
+        "patch_size": numbers(configuration, "patch_size", where, n),
+        "topology": Topology(strides, kernels),
+        "features": features,
+        "blocks": (encoder, decoder),
         "batch_size": configuration["batch_size"],
         "batch_dice": configuration["batch_dice"],
     }
     return {f"{name}/{what}": value for what, value in values.items()}
 
 
-def kind_of_network(name: str, architecture: JSON) -> str:
+def kind_of_network(name: str, architecture: JSON) -> Literal["plain", "residual"]:
     """``plain`` or ``residual``; a `PlanError` for any other network."""
-    class_name = needed(architecture, "network_class_name", f"the architecture of {name!r}")
+    class_name = str(needed(architecture, "network_class_name", f"the architecture of {name!r}"))
     kinds = [k for k, theirs in NETWORKS.items() if theirs.rpartition(".")[2] == class_name.rpartition(".")[2]]
     if not kinds:
         raise PlanError(
@@ -196,7 +219,8 @@ def kind_of_network(name: str, architecture: JSON) -> str:
             "Pass a network of your own to the blueprint instead."
         )
     settings = needed(architecture, "arch_kwargs", f"the architecture of {name!r}")
-    dimensions = len(needed(settings, "strides", f"the network of {name!r}")[0])
+    first = (listed(settings, "strides", f"the network of {name!r}") or ((),))[0]
+    dimensions = len(first) if isinstance(first, tuple) else 0
     expected = {
         **FIXED_NETWORK,
         "conv_op": f"torch.nn.modules.conv.Conv{dimensions}d",
@@ -207,12 +231,12 @@ def kind_of_network(name: str, architecture: JSON) -> str:
     for key, value in expected.items():
         if settings[key] != value:
             raise PlanError(f"{name}: the network's {key} is {settings[key]!r}; autoseg's networks have {value!r}.")
-    return kinds[0]
+    return "plain" if kinds == ["plain"] else "residual"
 
 
 def _normalization(scheme: str, intensities: Mapping[str, float]) -> Normalization:
-    if scheme not in SCHEMES:
-        raise PlanError(f"nnU-Net's normalization {scheme!r} is unknown here. {did_you_mean(scheme, SCHEMES)}")
+    if str(scheme) not in SCHEMES:
+        raise PlanError(f"nnU-Net's normalization {scheme!r} is unknown here. {did_you_mean(str(scheme), SCHEMES)}")
     if scheme != "CTNormalization":
         plain: Normalization = SCHEMES[scheme]()
         return plain
@@ -224,12 +248,13 @@ def _normalization(scheme: str, intensities: Mapping[str, float]) -> Normalizati
 
 
 def _resampling(configuration: JSON) -> Resampling:
-    purposes = ("data", "seg", "probabilities")
-    for purpose in purposes:
-        name = configuration[f"resampling_fn_{purpose}"]
-        if name != RESAMPLING:
-            raise PlanError(f"resampling_fn_{purpose} is {name!r}; autoseg resamples as {RESAMPLING!r} does.")
-    image, label, probability = (configuration[f"resampling_fn_{purpose}_kwargs"] for purpose in purposes)
+    image, label, probability = (_resampled(configuration, purpose) for purpose in ("data", "seg", "probabilities"))
+    for key in ("order_z", "force_separate_z", SEPARATE):
+        values = [settings.get(key) for settings in (image, label, probability)]
+        if values != values[:1] * 3:
+            raise PlanError(
+                f"images, labels and probabilities are resampled with {key} {values}; give the same to all."
+            )
     return Resampling(
         image_order=image["order"],
         label_order=label["order"],
@@ -238,6 +263,18 @@ def _resampling(configuration: JSON) -> Resampling:
         anisotropy=image.get(SEPARATE, ANISOTROPY),
         separate_axis=image["force_separate_z"],
     )
+
+
+def _resampled(configuration: JSON, purpose: str) -> Mapping[str, Any]:
+    """How images (``data``), labels (``seg``) or ``probabilities`` are resampled."""
+    key = f"resampling_fn_{purpose}"
+    if configuration[key] != RESAMPLING:
+        raise PlanError(f"{key} is {configuration[key]!r}; autoseg resamples as {RESAMPLING!r} does.")
+    settings = configuration[f"{key}_kwargs"]
+    check_keys(settings, {"is_seg", "order", "order_z", "force_separate_z"}, {SEPARATE}, f"{key}_kwargs")
+    if settings["is_seg"] is not (purpose == "seg"):
+        raise PlanError(f"{key}_kwargs has is_seg {settings['is_seg']!r}; it must be {purpose == 'seg'}.")
+    return dict(settings)
 
 
 def _check_shared(name: str, configuration: JSON, first: JSON) -> None:
@@ -255,6 +292,8 @@ def _overridden(configurations: Mapping[str, JSON]) -> dict[str, Any]:
     """What the cascade's second stage says otherwise than the full resolution it inherits from."""
     if "3d_cascade_fullres" not in configurations:
         return {}
+    if configurations["3d_cascade_fullres"].get("previous_stage") != "3d_lowres":
+        raise PlanError("3d_cascade_fullres needs 'previous_stage': '3d_lowres'; autoseg knows no other cascade.")
     full, cascade = (_of_configuration(n, configurations[n]) for n in ("3d_fullres", "3d_cascade_fullres"))
     renamed = {name.replace("3d_fullres", "3d_cascade_fullres"): value for name, value in full.items()}
     return {name: value for name, value in cascade.items() if not same(value, renamed[name])}
@@ -275,40 +314,21 @@ def differing(plan: Plan, wanted: Mapping[str, Any]) -> list[str]:
     return [d.name for d in plan.trace if d.name in wanted and not same(d.value, wanted[d.name])]
 
 
+def with_decisions(plan: Plan, wanted: Mapping[str, Any]) -> Plan:
+    """The plan with every wanted value; those that its rules do not give become given ones."""
+    given = dict(plan.given)
+    while different := [name for name in differing(plan, wanted) if name not in given]:
+        given[different[0]] = wanted[different[0]]  # what follows from it may then agree
+        plan = make_plan(plan.fingerprint, plan.budget, given=given)
+    return plan
+
+
 def same(ours: Any, theirs: Any) -> bool:
-    """Whether two values agree, floats to the digits that JSON keeps."""
-    if isinstance(ours, tuple) and isinstance(theirs, tuple):
+    """Whether two values agree, floats to the digits that JSON keeps; a list is as good as a tuple."""
+    if isinstance(ours, list | tuple) and isinstance(theirs, list | tuple):
         return len(ours) == len(theirs) and all(same(a, b) for a, b in zip(ours, theirs, strict=True))
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        return ours.keys() == theirs.keys() and all(same(ours[key], theirs[key]) for key in ours)
     if isinstance(ours, float) and isinstance(theirs, int | float):
-        return math.isclose(ours, theirs, rel_tol=EXACTLY)
+        return math.isclose(ours, theirs, rel_tol=EXACTLY) or (math.isnan(ours) and math.isnan(theirs))
     return bool(ours == theirs)
-
-
-def budget_behind(plans: Mapping[str, Any], wanted: Mapping[str, Any], fingerprint: Fingerprint) -> Budget:
-    """The preset of the planner that a plan names, and the memory target that explains most of its values.
-
-    nnU-Net keeps neither the target nor the share of the dataset in its plans.
-    """
-    named = [name for name, preset in PRESETS.items() if preset.planner == plans.get("experiment_planner_used")]
-    default = [Budget(preset=name) for name in named or _presets_with_network(plans)]  # type: ignore[arg-type]
-    targets = [Budget(preset=b.preset, memory_gb=gb) for b in default for gb in MEMORY_TARGETS]
-    best, fewest = default[0], math.inf
-    for budget in (*default, *targets):
-        plan = make_plan(fingerprint, budget)
-        wrong = len(differing(plan, with_channels(wanted, plan)))
-        if wrong < fewest:
-            best, fewest = budget, wrong
-        if not wrong:
-            break
-    return best
-
-
-def _presets_with_network(plans: Mapping[str, Any]) -> Iterable[str]:
-    """The presets whose network a plan of an unknown planner uses."""
-    first = next(iter(resolved(plans["configurations"]).values()))
-    kind = kind_of_network("2d", first["architecture"])
-    return [name for name, preset in PRESETS.items() if preset.network == kind]
-
-
-def _tuples(rows: Iterable[Iterable[int]]) -> tuple[tuple[int, ...], ...]:
-    return tuple(tuple(row) for row in rows)

@@ -1,11 +1,11 @@
-"""The names by which nnU-Net's JSON files call things, and ours for them."""
+"""The names by which nnU-Net's JSON files call things, ours for them, and what reads their values with care."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from autoseg.core.errors import PlanError
+from autoseg.core.errors import PlanError, did_you_mean
 from autoseg.data.normalization import CTNormalization, NoNormalization, RescaleTo01, RGBTo01, ZScore
 
 JSON = dict[str, Any]
@@ -18,6 +18,8 @@ INTENSITIES = {  # nnU-Net's key: our field
     "percentile_99_5": "percentile_99_5",
     "std": "std",
 }
+INTENSITIES_KEY = "foreground_intensity_properties_per_channel"
+OLD_INTENSITIES = "foreground_intensity_properties_by_modality"
 SCHEMES: dict[str, type[Any]] = {
     "CTNormalization": CTNormalization,
     "NoNormalization": NoNormalization,
@@ -36,6 +38,38 @@ READERS = {".png": "NaturalImage2DIO", ".bmp": "NaturalImage2DIO", ".tiff": "Tif
 
 def needed(data: Mapping[str, Any], key: str, what: str) -> Any:
     """The value of a key; `PlanError` where it is missing."""
+    if not isinstance(data, Mapping):
+        raise PlanError(f"{what} is {data!r}; it must be a dictionary.")
     if key not in data:
         raise PlanError(f"{what} has no {key!r}; it has {', '.join(map(repr, data)) or 'nothing'}.")
     return data[key]
+
+
+def listed(data: Mapping[str, Any], key: str, what: str) -> tuple[Any, ...]:
+    """A list under a key, and the lists in it, as tuples. Raises `PlanError` where there is something else."""
+    value = needed(data, key, what)
+    if not isinstance(value, list | tuple):
+        raise PlanError(f"{what} has {key} {value!r}; it must be a list.")
+    return tuple(tuple(item) if isinstance(item, list) else item for item in value)
+
+
+def numbers(data: Mapping[str, Any], key: str, what: str, count: int, *, whole: bool = True) -> tuple[Any, ...]:
+    """So many positive numbers under a key. Raises `PlanError` where there is something else."""
+    value, kind = listed(data, key, what), int if whole else int | float
+    if len(value) != count or not all(isinstance(v, kind) and not isinstance(v, bool) and v > 0 for v in value):
+        raise PlanError(f"{what} has {key} {list(value)}; it must hold {count} positive {'whole ' * whole}number(s).")
+    return value
+
+
+def check_keys(data: Mapping[str, Any], required: set[str], optional: set[str], what: str) -> None:
+    """Raise `PlanError` for a key that is missing, or one that nnU-Net does not know."""
+    if not isinstance(data, Mapping):
+        raise PlanError(f"{what} is {data!r}; it must be a dictionary.")
+    renamed = {INTENSITIES_KEY} if OLD_INTENSITIES in data else set()
+    missing = sorted(required - set(data) - renamed)
+    if missing:
+        raise PlanError(f"{what} has no {missing[0]!r}. nnU-Net 2.8 needs {', '.join(sorted(required))}.")
+    unknown = sorted(set(data) - required - optional)
+    if unknown:
+        hint = did_you_mean(unknown[0], required | optional).partition("Known")[0]
+        raise PlanError(f"{what} has {unknown[0]!r}, which nnU-Net 2.8 does not know. {hint}".rstrip())

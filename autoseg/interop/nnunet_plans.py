@@ -6,13 +6,15 @@ Everything here takes and returns plain dicts, as ``json.load`` gives them. Sour
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from autoseg.core.errors import PlanError
 from autoseg.data.fingerprint import Fingerprint
 from autoseg.data.normalization import CTNormalization, Normalization
 from autoseg.data.normalization import name_of as name_of_normalization
-from autoseg.interop.nnunet_decisions import budget_behind, decisions_in, differing, with_channels
+from autoseg.interop.nnunet_budget import budget_behind
+from autoseg.interop.nnunet_decisions import decisions_in, kind_of_network, resolved, with_channels, with_decisions
 from autoseg.interop.nnunet_fingerprint import fingerprint_from_nnunet as fingerprint_from_nnunet
 from autoseg.interop.nnunet_fingerprint import fingerprint_to_nnunet as fingerprint_to_nnunet
 from autoseg.interop.nnunet_fingerprint import intensities_to_nnunet
@@ -171,12 +173,13 @@ def plan_from_nnunet(plans: Mapping[str, Any], fingerprint: Fingerprint, *, budg
     """
     wanted = decisions_in(plans)
     budget = budget or budget_behind(plans, wanted, fingerprint)
-    plan = make_plan(fingerprint, budget)
-    wanted = with_channels(wanted, plan)
-    given: dict[str, Any] = {}
-    while different := [name for name in differing(plan, wanted) if name not in given]:
-        given[different[0]] = wanted[different[0]]  # what follows from it may then agree
-        plan = make_plan(fingerprint, budget, given=given)
+    wanted = with_channels(wanted, make_plan(fingerprint, budget))
+    plan = with_decisions(make_plan(fingerprint, budget), wanted)
+    kinds = {name: kind_of_network(name, c["architecture"]) for name, c in resolved(plans["configurations"]).items()}
+    others = {c.name: kinds[c.name] for c in plan if kinds.get(c.name, c.network.kind) != c.network.kind}
+    if others:  # a network that the preset does not build
+        networks = {f"{name}/network": replace(plan[name].network, kind=kind) for name, kind in others.items()}
+        plan = with_decisions(make_plan(fingerprint, budget, given={**plan.given, **networks}), wanted)
     missing = [name for name in wanted if name not in plan.trace]
     if missing:
         raise PlanError(f"this plan decides {missing[0]!r}, but for this dataset {plan.trace['dimensions'].reason}.")

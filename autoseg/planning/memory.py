@@ -103,7 +103,7 @@ class MemoryModel:
             return elements
         return elements / preset.reference_batch(dimensions) * preset.smallest_batch
 
-    def gigabytes(self, elements: int, dimensions: int, batch_size: int | None = None) -> float:
+    def gigabytes(self, elements: int, dimensions: int, batch_size: float | None = None) -> float:
         """Memory of training with that batch, by the preset's reference; by default with its smallest batch."""
         preset = self.budget.constants
         counted = self.counted(elements, dimensions)
