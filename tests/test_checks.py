@@ -15,7 +15,7 @@ import autoseg
 from autoseg.core.errors import DatasetError
 from autoseg.data.checks import Finding
 from autoseg.data.checks.geometry import displacement
-from autoseg.data.fixes import relabel
+from autoseg.data.fixes import relabel, rescale
 from autoseg.data.geometry import Grid
 
 SHAPE = (16, 20, 24)
@@ -191,6 +191,83 @@ def channels_of_different_size(folder):
     write_volume(voxels(52, (16, 20, 20)), folder / "imagesTr/case_2_0001.nii.gz")
 
 
+def _two_channels(folder):
+    change_facts(folder, channel_names={"0": "T1", "1": "T2"})
+    for number in range(6):
+        write_volume(voxels(50 + number, SHAPE), folder / f"imagesTr/case_{number}_0001.nii.gz")
+
+
+def channels_apart(folder):
+    _two_channels(folder)
+    place(folder / "imagesTr/case_2_0001.nii.gz", voxels(52, SHAPE), origin=(5.0, 0, 0))
+
+
+def the_same_channel_twice(folder):
+    _two_channels(folder)
+    (folder / "imagesTr/case_2_0001.nii.gz").write_bytes(image_path(folder, 2).read_bytes())
+
+
+def another_scale_in_one_channel(folder):
+    _two_channels(folder)
+    write_volume(1000 * voxels(52, SHAPE), folder / "imagesTr/case_2_0001.nii.gz")
+
+
+def _ct(folder):
+    change_facts(folder, channel_names={"0": "CT"})
+    for number in range(6):
+        image = np.round(voxels(10 * number, SHAPE) - 100)
+        image[:, :4] = -1000
+        write_volume(image, image_path(folder, number))
+
+
+def one_ct_from_zero(folder):
+    _ct(folder)
+    write_volume(nib.load(image_path(folder, 3)).get_fdata(dtype=np.float32).T + 1024, image_path(folder, 3))
+
+
+def z_scored_ct(folder):
+    change_facts(folder, channel_names={"0": "CT"})
+    for number in range(6):
+        write_volume((voxels(10 * number, SHAPE) - 100) / 10, image_path(folder, number))
+
+
+def one_ct_among_mr(folder):
+    image = np.round(voxels(0, SHAPE) - 100)
+    image[:, :4] = -1000
+    write_volume(image, image_path(folder, 3))
+
+
+def header_of_both_lost(folder):
+    for number in range(6):
+        if number != 4:
+            for path, array in ((image_path, voxels(number, SHAPE)), (label_path, ball(SHAPE))):
+                place(path(folder, number), array, spacing=(2.0, 0.7, 0.7), origin=(10, 20, 30))
+
+
+def spacing_in_metres(folder):
+    for path, array in ((image_path, voxels(4, SHAPE)), (label_path, ball(SHAPE))):
+        place(path(folder, 4), array, spacing=(1e-3, 1e-3, 1e-3))
+
+
+def counted_from_one(folder):
+    for number in range(6):
+        write_volume(ball(SHAPE) + 1, label_path(folder, number))
+
+
+def all_empty(folder):
+    for number in range(6):
+        write_volume(np.zeros(SHAPE, np.uint8), label_path(folder, number))
+
+
+def a_fold_that_judges_what_it_learned(folder):
+    fold = {"train": [f"case_{n}" for n in range(5)], "val": ["case_4", "case_5"]}
+    (folder / "splits_final.json").write_text(json.dumps([fold]))
+
+
+def cases_in_no_fold(folder):
+    (folder / "splits_final.json").write_text(json.dumps([{"train": ["case_0", "case_1"], "val": ["case_2"]}]))
+
+
 def cut_in_half(folder):
     path = label_path(folder, 2)
     path.write_bytes(path.read_bytes()[:-40])
@@ -224,6 +301,18 @@ FAULTS = {  # what was done: check, severity, cases, whether the fix is safe (No
     left_and_right: ("sides", "warning", (), None, "'left kidney' and 'right kidney' differ only by the side"),
     one_less_declared: ("count", "note", (), None, "says 7 training cases .* holds 6"),
     channels_of_different_size: ("channels", "error", ("case_2",), False, "are channels of one case but differ"),
+    channels_apart: ("channels", "warning", ("case_2",), False, "'T2' is up to 5.0 voxels away from 'T1'"),
+    the_same_channel_twice: ("copies", "warning", ("case_2",), False, "'T1' and 'T2' are the same, voxel for voxel"),
+    another_scale_in_one_channel: ("scale", "warning", ("case_2",), False, "intensities of 'T2' spread .* times as"),
+    one_ct_from_zero: ("modality", "warning", ("case_3",), False, "holds no Hounsfield units; the others do"),
+    z_scored_ct: ("modality", "warning", EVERY, False, "intensities spread over .* at most"),
+    one_ct_among_mr: ("modality", "warning", ("case_3",), False, "holds Hounsfield units, as only CT"),
+    header_of_both_lost: ("spacing", "warning", ("case_4",), False, "what a lost header gives.*usually 2x0.7x0.7 mm"),
+    spacing_in_metres: ("spacing", "warning", ("case_4",), False, "1,000 times"),
+    counted_from_one: ("values", "error", EVERY, False, r"value\(s\) 3, but"),
+    all_empty: ("empty", "error", EVERY, None, "no foreground at all"),
+    a_fold_that_judges_what_it_learned: ("splits", "error", ("case_4",), True, "in training and in validation"),
+    cases_in_no_fold: ("splits", "note", ("case_3", "case_4", "case_5"), False, "in no fold"),
     cut_in_half: ("unreadable", "error", ("case_2",), False, "may be damaged or cut short"),
 }
 
@@ -373,6 +462,29 @@ def test_every_finding_has_a_picture_where_its_case_can_be_read(folder):
     moved_label(folder)
     (finding,) = check(opened(folder))
     assert [picture.title for picture in finding.pictures()] == ["voxel on voxel", "as the headers say"]
+
+
+def test_mending_one_channel_leaves_the_others(folder):
+    another_scale_in_one_channel(folder)
+    dataset = opened(folder)
+    (finding,) = check(dataset)
+    before, after = dataset["case_2"].image().array, finding.apply()["case_2"].image().array
+    np.testing.assert_array_equal(after[0], before[0])
+    assert after[1].std() < before[1].std() / 100
+    assert rescale(finding.apply(), 2, "case_2")["case_2"].image().array[0] == pytest.approx(2 * before[0])
+
+
+def test_a_ct_that_was_stored_from_zero_is_read_in_hounsfield_units(folder):
+    one_ct_from_zero(folder)
+    (finding,) = check(opened(folder))
+    assert finding.fix.text == "subtracts 1024"
+    assert finding.apply()["case_3"].image().array.min() == -1000
+
+
+@pytest.mark.parametrize("names", [("leftKidney", "rightKidney"), ("lh", "rh"), ("eye_lt", "eye_rt"), ("R-1", "L-1")])
+def test_sides_are_told_by_many_names(folder, names):
+    change_facts(folder, labels={"background": 0, names[0]: 1, names[1]: 2})
+    assert [finding.check for finding in check(opened(folder))] == ["sides"]
 
 
 def test_displacement_is_counted_in_voxels_of_the_image():

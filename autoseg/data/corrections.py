@@ -25,7 +25,8 @@ class Corrections:
 
     Args:
         fill: what takes the place of image voxels that are NaN or infinite.
-        scale: what the image is multiplied with.
+        scale: what the image is multiplied with; a number, or one a channel.
+        shift: what is then added to it.
         label_fill: what takes the place of label voxels that are NaN or infinite, before values are renumbered.
         round_labels: label values become the nearest whole number.
         image_grid: where the image's voxels lie, whatever its header says.
@@ -36,7 +37,8 @@ class Corrections:
     """
 
     fill: float | None = None
-    scale: float = 1.0
+    scale: float | tuple[float, ...] = 1.0
+    shift: float | tuple[float, ...] = 0.0
     label_fill: int | None = None
     round_labels: bool = False
     image_grid: Grid | None = None
@@ -50,8 +52,10 @@ class Corrections:
         array = image.array
         if self.fill is not None and not np.isfinite(array).all():
             array = np.where(np.isfinite(array), array, np.float32(self.fill))
-        if self.scale != 1:
-            array = array * np.float32(self.scale)
+        if (self.scale, self.shift) != (1, 0):
+            column = (-1, *(1,) * image.grid.dimensions)
+            scale, shift = (np.asarray(v, np.float32).reshape(column) for v in (self.scale, self.shift))
+            array = array * scale + shift
         return self._placed(Image(array, self.image_grid or image.grid, image.channels))
 
     def of_stored(self, stored: np.ndarray) -> np.ndarray:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from autoseg.core.errors import DatasetError
 from autoseg.core.types import Spacing
 from autoseg.data.corrections import Corrections
@@ -25,17 +27,17 @@ Groups = Mapping[str, str] | Callable[[str], Any]
 
 def correct(dataset: Dataset, cases: Sequence[str] | None = None, **changes: Any) -> Dataset:
     """The dataset with fields of `Corrections` changed for some cases, or for all, test cases included."""
-    wanted = None if cases is None else {dataset[name].name for name in cases}
 
     def corrected(case: Case) -> Case:
-        if wanted is not None and case.name not in wanted:
-            return case
         return replace(case, corrections=replace(case.corrections, **changes))
 
-    return _each_case(dataset, corrected)
+    return _each_case(dataset, corrected, cases)
 
 
-def _each_case(dataset: Dataset, change: Callable[[Case], Case]) -> Dataset:
+def _each_case(dataset: Dataset, change: Callable[[Case], Case], cases: Sequence[str] | None = None) -> Dataset:
+    if cases is not None:
+        wanted, always = {dataset[name].name for name in cases}, change
+        change = lambda case: always(case) if case.name in wanted else case  # noqa: E731
     return replace(dataset, training=tuple(map(change, dataset.training)), test=tuple(map(change, dataset.test)))
 
 
@@ -88,9 +90,25 @@ def fill_nonfinite(dataset: Dataset, value: float, *cases: str) -> Dataset:
     return correct(dataset, cases or None, fill=float(value))
 
 
-def rescale(dataset: Dataset, factor: float, *cases: str) -> Dataset:
-    """Multiply the intensities of these images."""
-    return correct(dataset, cases or None, scale=float(factor))
+def rescale(dataset: Dataset, factor: float, *cases: str, channel: str | None = None) -> Dataset:
+    """Multiply the intensities of these images, in one channel or in all."""
+    return _intensities(dataset, cases, factor=[factor if channel in (None, c) else 1.0 for c in dataset.channels])
+
+
+def shift(dataset: Dataset, amount: float, *cases: str, channel: str | None = None) -> Dataset:
+    """Add an amount to the intensities of these images, in one channel or in all: -1024 where a CT begins at 0."""
+    return _intensities(dataset, cases, amount=[amount if channel in (None, c) else 0.0 for c in dataset.channels])
+
+
+def _intensities(dataset: Dataset, cases: Sequence[str], *, factor: Any = 1.0, amount: Any = 0.0) -> Dataset:
+    """After what is done to them already."""
+
+    def changed(case: Case) -> Case:
+        scale, shift = np.multiply(case.corrections.scale, factor), np.multiply(case.corrections.shift, factor) + amount
+        scales, shifts = (tuple(np.ravel(v).tolist()) for v in (scale, shift))
+        return replace(case, corrections=replace(case.corrections, scale=scales, shift=shifts))
+
+    return _each_case(dataset, changed, cases or None)
 
 
 def round_labels(dataset: Dataset, *cases: str, nonfinite: int = 0) -> Dataset:

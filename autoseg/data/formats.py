@@ -25,6 +25,7 @@ ARRAYS = (".npy", ".npz")
 MILLIMETRES = {"mm": 1.0, "cm": 10.0, "µm": 1e-3, "um": 1e-3, "micron": 1e-3, "microns": 1e-3, "nm": 1e-6}
 PHOTOGRAPHS = (".png", ".bmp", ".jpg", ".jpeg")  # their headers' "resolution" is dots per inch, never a voxel size
 STACKS = (".tif", ".tiff")
+MOST_CHANNELS = 8  # of a TIFF; beyond it slices were counted as channels, as some programs do
 UNREADABLE = (RuntimeError, OSError, EOFError, ValueError, OverflowError, MemoryError, zlib.error)  # what readers raise
 SUFFIXES = (*NIFTI, ".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".dcm", *STACKS, *PHOTOGRAPHS, *ARRAYS)
 WRITTEN_AS = {".mhd": ".mha", ".nhdr": ".nrrd", ".jpg": ".png", ".jpeg": ".png"}  # two files for one, or lossy
@@ -76,10 +77,21 @@ def read_voxels(path: PathLike) -> tuple[np.ndarray, Grid]:
         return _reader(suffix)(path)
     except UNREADABLE as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        reason = re.sub(r"^ITK ERROR: (\w+\(0x\w+\): )?", "", reason)  # whose object, at which address
         raise ImageError(
             f"{path} cannot be read as {suffix}: {reason}. It may be damaged or cut short: "
             f"it has {path.stat().st_size} bytes. Copy it again from its source."
         ) from error
+
+
+def read_grid(path: PathLike) -> Grid:
+    """The grid alone. Raises `ImageError` where it cannot be read."""
+    path = Path(path)
+    silent = path.is_dir() or suffix_of(path) in (*PHOTOGRAPHS, *STACKS, *ARRAYS)
+    try:
+        return read_voxels(path)[1] if silent else _header(path)[1]
+    except UNREADABLE as error:
+        raise ImageError(f"the header of {path} cannot be read: {error}.") from error
 
 
 def known_formats() -> str:
@@ -97,14 +109,10 @@ def _reader(suffix: str) -> Callable[[Path], tuple[np.ndarray, Grid]]:
 
 def _read_nifti(path: Path) -> tuple[np.ndarray, Grid]:
     import nibabel as nib
-    import SimpleITK as sitk
     from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError
 
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("NiftiImageIO")  # else every format that ITK knows is tried first
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
+    size, grid = _header(path)
     try:
         kind = type(nib.load(path))
     except (ImageFileError, HeaderDataError) as error:
@@ -112,14 +120,21 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, Grid]:
     values = np.ascontiguousarray(_nifti_values(path, kind).T)  # files count x fastest, arrays z first
     if values.dtype.kind == "f":
         values = values.astype(np.float32)
-    size, spacing, origin, direction = (
-        f() for f in (reader.GetSize, reader.GetSpacing, reader.GetOrigin, reader.GetDirection)
-    )
-    if len(size) == 4:
-        values = values.reshape(size[::-1])
-        direction = np.reshape(direction, (4, 4))[:3, :3].ravel()
-        return values, _grid(size[:3], spacing[:3], origin[:3], direction)
-    return values.reshape(1, *size[::-1]), _grid(size, spacing, origin, direction)
+    return values.reshape(*(size[::-1] if len(size) == 4 else (1, *size[::-1]))), grid
+
+
+def _header(path: Path) -> tuple[tuple[int, ...], Grid]:
+    """The number of voxels, x first, and the grid of a volume, without reading its voxels."""
+    import SimpleITK as sitk
+
+    reader = sitk.ImageFileReader()
+    if suffix_of(path) in NIFTI:
+        reader.SetImageIO("NiftiImageIO")  # else every format that ITK knows is tried first
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    size, n = reader.GetSize(), min(reader.GetDimension(), 3)  # a fourth axis is that of channels
+    direction = np.reshape(reader.GetDirection(), (reader.GetDimension(),) * 2)[:n, :n]
+    return size, _grid(size[:n], reader.GetSpacing()[:n], reader.GetOrigin()[:n], direction)
 
 
 def _nifti_values(path: Path, kind: Any) -> np.ndarray:
@@ -268,7 +283,7 @@ def _channels_apart(pages: np.ndarray, said: str) -> np.ndarray:
     """
     found = re.search(r'^channels=(\d+)$|SizeC="(\d+)"', said, re.MULTILINE)
     count = int(found[1] or found[2]) if found else 1
-    if count < 2 or len(pages) % count:
+    if not 2 <= count <= MOST_CHANNELS or len(pages) % count:
         return pages[None]
     if 'DimensionOrder="XYZ' in said:
         apart = pages.reshape(count, -1, *pages.shape[1:])

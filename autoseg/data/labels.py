@@ -11,6 +11,7 @@ from autoseg.core.errors import DatasetError
 from autoseg.core.shown import Shown
 
 Values = int | tuple[int, ...]
+SIDES = (("left", "right"), *((rf"(?<![a-z]){a}(?![a-z])", b) for a, b in (("l", "r"), ("lh", "rh"), ("lt", "rt"))))
 FileValue = int | float | tuple[int, ...]  # as a file holds it: a number, or a colour (red, green, blue)
 
 
@@ -108,8 +109,8 @@ class Labels(Shown):
         return tuple(
             (name, names[other])
             for low, name in names.items()
-            for left, right in (("left", "right"), ("l", "r"))
-            if (other := re.sub(rf"(?<![a-z]){left}(?![a-z])", right, low)) != low and other in names
+            for left, right in SIDES
+            if (other := re.sub(left, right, low)) != low and other in names
         )
 
     @property

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 from autoseg.core.errors import DatasetError
 from autoseg.data import fixes
 from autoseg.data.checks.finding import Finding, Fix
-from autoseg.data.checks.survey import Check, Survey, few, grouped
+from autoseg.data.checks.survey import Check, Survey, cases_of, few, grouped
 from autoseg.data.dataset import Dataset
-from autoseg.data.splits import FOLDS
+from autoseg.data.splits import FOLDS, Split
 
 
 def duplicates(survey: Survey) -> Iterator[Finding]:
@@ -124,4 +125,35 @@ def number(survey: Survey) -> Iterator[Finding]:
         )
 
 
-CASES: tuple[Check, ...] = (duplicates, leakage, number)
+def splits(survey: Survey) -> Iterator[Finding]:
+    """The dataset's own folds: a case that trains and validates, and cases that are in none."""
+    folds = [(set(split.training), set(split.validation)) for split in survey.dataset.splits]
+    both = [c.name for c in survey.dataset if any(c.name in t and c.name in v for t, v in folds)]
+    if both:
+        yield Finding(
+            check="splits",
+            severity="error",
+            cases=tuple(both),
+            message=f"{cases_of(both, len(survey.training))}: in training and in validation of the same fold of "
+            "splits_final.json. Scores would be too good.",
+            advice="nnU-Net says nothing of it.",
+            worst=both[0],
+            fix=Fix(text="takes them out of the training of that fold", change=_validated_only, safe=True),
+        )
+    absent = [c.name for c in survey.dataset if folds and all(c.name not in t | v for t, v in folds)]
+    if absent:
+        yield Finding(
+            check="splits",
+            severity="note",
+            cases=tuple(absent),
+            message=f"{cases_of(absent, len(survey.training))}: in no fold of splits_final.json, so never used.",
+            fix=Fix(text="splits anew, as nnU-Net does", change=fixes.split_anew),
+        )
+
+
+def _validated_only(dataset: Dataset) -> Dataset:
+    splits = (Split(tuple(n for n in s.training if n not in s.validation), s.validation) for s in dataset.splits)
+    return replace(dataset, splits=tuple(splits))
+
+
+CASES: tuple[Check, ...] = (duplicates, leakage, splits, number)

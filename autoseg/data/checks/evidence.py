@@ -12,6 +12,7 @@ from autoseg.core.errors import DatasetError, ImageError
 from autoseg.core.types import ChannelArray, LabelArray
 from autoseg.data.corrections import onto
 from autoseg.data.dataset import Case
+from autoseg.data.formats import read_grid
 from autoseg.data.geometry import Grid
 from autoseg.data.images import Image, LabelMap, without_copies
 from autoseg.data.label_values import FEW, count_colours, count_values, flatness
@@ -35,6 +36,7 @@ class ChannelEvidence:
     whole: bool
     air: float
     nonfinite: int
+    content: str
     first_nonfinite: tuple[int, ...] = ()
 
     @property
@@ -50,11 +52,16 @@ class ChannelEvidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageEvidence:
-    """One image: its grid, its channels, and what tells it from every other image."""
+    """One image: its grid, its channels, and the grids of their files where each has its own."""
 
     grid: Grid
     channels: tuple[ChannelEvidence, ...]
-    content: str
+    files: tuple[Grid, ...] = ()
+
+    @property
+    def content(self) -> str:
+        """What tells it from every other image."""
+        return " ".join(channel.content for channel in self.channels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +107,7 @@ class Evidence:
 def look_at(case: Case, *, labelled: bool) -> Evidence:
     """Read a case once. What cannot be read is told, never raised."""
     image, image_problem = _image(case)
-    seen = _of_image(image) if image else None
+    seen = _of_image(image, case) if image else None
     if not labelled:
         return Evidence(name=case.name, image=seen, image_problem=image_problem)
     try:
@@ -140,11 +147,11 @@ def _label_map(case: Case, stored: np.ndarray, grid: Grid) -> LabelMap:
         return empty
 
 
-def _of_image(image: Image) -> ImageEvidence:
+def _of_image(image: Image, case: Case) -> ImageEvidence:
     return ImageEvidence(
         grid=image.grid,
         channels=tuple(_of_channel(channel) for channel in image.array),
-        content=_content(image.array),
+        files=tuple(map(read_grid, case.image_paths)) if len(case.image_paths) > 1 else (),
     )
 
 
@@ -165,6 +172,7 @@ def _of_channel(channel: ChannelArray) -> ChannelEvidence:
         whole=bool((sample == np.round(sample)).all()),
         air=float((sample < AIR).mean()),
         nonfinite=0 if sound else int((~finite).sum()),
+        content=_content(channel),
         first_nonfinite=() if sound else tuple(int(i) for i in np.argwhere(~finite)[0]),
     )
 

@@ -1,8 +1,7 @@
-"""Where voxels lie: label maps beside their images, and cases beside each other."""
+"""Where voxels lie: label maps beside their images."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import product
 
@@ -19,7 +18,6 @@ from autoseg.data.geometry import Grid
 
 ROUNDING = 0.1  # voxels that a corner may be off before it is more than rounding in a header
 CLEARER = 1.3  # times stronger edges that make one placement of the labels more likely than another
-SMALLEST = 8  # voxels along the two longest axes, below which a network has nothing to look at
 
 
 def grids(survey: Survey) -> Iterator[Finding]:
@@ -41,8 +39,8 @@ def _kind(e: Evidence) -> str:
         return "rounded"
     if share_shape_and_spacing(label, image):
         return "shifted"
-    if _is_blank(label) != _is_blank(image):
-        return "label header lost" if _is_blank(label) else "image header lost"
+    if is_blank(label) != is_blank(image):
+        return "label header lost" if is_blank(label) else "image header lost"
     return "spacing"
 
 
@@ -57,7 +55,7 @@ def displacement(label: Grid, image: Grid) -> float:
     return float(np.round(np.abs(away).max(), 9))
 
 
-def _is_blank(grid: Grid) -> bool:
+def is_blank(grid: Grid) -> bool:
     """A header that says nothing: 1 mm, at the origin, along the axes (in either of the two usual ways)."""
     plain = np.allclose(grid.spacing, 1) and np.allclose(grid.origin, 0)
     return plain and np.allclose(np.abs(grid.direction).sum(0), 1) and np.allclose(np.abs(grid.direction).max(0), 1)
@@ -225,46 +223,4 @@ def laid_both_ways(case: Case) -> tuple[Picture, ...]:
     return (*pictures, Picture(title="as the headers say", image=image, labels=through))
 
 
-def orientation(survey: Survey) -> Iterator[Finding]:
-    """Axes that grow in other directions in some cases: the network would see them turned."""
-    turned: dict[str, list[str]] = {}
-    for name, image in survey.images:
-        if image.grid.dimensions == 3:
-            turned.setdefault(image.grid.orientation, []).append(name)
-    if len(turned) < 2:
-        return
-    usual = Counter({letters: len(names) for letters, names in turned.items()}).most_common(1)[0][0]
-    others = [name for letters, names in turned.items() if letters != usual for name in names]
-    counts = ", ".join(f"{letters} in {len(names)}" for letters, names in turned.items())
-    yield Finding(
-        check="orientation",
-        severity="warning",
-        cases=tuple(others),
-        message=f"the axes of the cases grow in different directions: {counts}. "
-        "The network would see some of them turned.",
-        advice="nnU-Net does not turn them either. Predictions come back as the files lie.",
-        worst=others[0],
-        fix=Fix(
-            text=f"turns all cases to {usual}",
-            change=lambda dataset: fixes.reorient(dataset, usual),
-        ),
-    )
-
-
-def small(survey: Survey) -> Iterator[Finding]:
-    """Images with hardly a voxel to look at."""
-    tiny = [(name, image.grid.shape) for name, image in survey.images if sorted(image.grid.shape)[-2] < SMALLEST]
-    if tiny:
-        name, shape = min(tiny, key=lambda pair: int(np.prod(pair[1])))
-        yield Finding(
-            check="small",
-            severity="warning",
-            cases=tuple(n for n, _ in tiny),
-            message=f"{cases_of([n for n, _ in tiny])}: fewer than {SMALLEST} voxels along two axes; {name!r} has "
-            f"{'x'.join(map(str, shape))}. A network needs more to look at.",
-            advice="Are these images, or cuts of them? Were axes mixed up?",
-            worst=name,
-        )
-
-
-GEOMETRY: tuple[Check, ...] = (grids, orientation, small)
+GEOMETRY: tuple[Check, ...] = (grids,)

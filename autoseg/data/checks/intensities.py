@@ -11,12 +11,15 @@ from autoseg.data import fixes
 from autoseg.data.checks.evidence import AIR, ChannelEvidence
 from autoseg.data.checks.files import leave_out
 from autoseg.data.checks.finding import Finding, Fix, Picture
-from autoseg.data.checks.survey import Check, Survey, cases_of
+from autoseg.data.checks.survey import Check, Survey, cases_of, factor
 from autoseg.data.dataset import Case, Dataset
 from autoseg.data.formats import PHOTOGRAPHS, STACKS
 
 FAR = 8.0  # times wider or narrower than the median case
+HOPELESS = 100.0  # times, which no scanner explains
 ENOUGH = 4  # cases, to say what is usual
+NARROW = 20.0  # Hounsfield units between the percentiles; the noise of a CT alone spreads further
+STORED = 1024  # what is often added to Hounsfield units, so that none is negative
 
 
 def nonfinite(survey: Survey) -> Iterator[Finding]:
@@ -77,6 +80,9 @@ def scale(survey: Survey) -> Iterator[Finding]:
     """Cases whose intensities lie on another scale: times 1000, or 16 bits beside 8."""
     for number, channel in enumerate(survey.dataset.channels):
         widths = {name: c.width for name, c in survey.channel(number).items() if c.width > 0}
+        strange = _strange(survey, number)
+        if len(strange) <= len(widths) / 2:  # another finding speaks of them
+            widths = {name: width for name, width in widths.items() if name not in strange}
         if len(widths) < ENOUGH:
             continue
         usual = float(np.median(list(widths.values())))
@@ -85,27 +91,35 @@ def scale(survey: Survey) -> Iterator[Finding]:
             continue
         worst = max(far, key=lambda n: abs(np.log(far[n])))
         names, factors = tuple(far), np.array(list(far.values()))
-        factor, alike = float(np.median(factors)), float(factors.max() / factors.min()) < 2
+        usually, alike = float(np.median(factors)), float(factors.max() / factors.min()) < 2
         bits = _bits(survey, number)
+        alone = _hopeless(far[worst]) and len(far) <= max(1, 0.05 * len(widths))  # two scanners may differ as much
         yield Finding(
             check="scale",
-            severity="warning" if bits or channel.lower() == "ct" else "note",
+            severity="warning" if bits or channel.lower() == "ct" or alone else "note",
             cases=names,
-            message=f"in {cases_of(names, len(survey.training))} intensities of {channel!r} spread {far[worst]:.3g} "
-            f"times as far as in the median case ({widths[worst]:.4g} against {usual:.4g} in {worst!r}).{bits}",
-            advice="Usual in MR, where a z-score a case forgives it; in CT something is wrong with the files.",
+            message=f"in {cases_of(names, len(survey.training))} intensities of {channel!r} spread "
+            f"{factor(far[worst])} times as far as in the median case ({widths[worst]:.4g} against {usual:.4g} in "
+            f"{worst!r}).{bits}",
+            advice="No scanner explains so much: is it in another unit, or another kind of image?"
+            if alone
+            else "Usual in MR, where a z-score a case forgives it; in CT something is wrong with the files.",
             worst=worst,
             fix=Fix(
-                text=f"divides them by {factor:.4g}",
-                change=partial(_divide, factor=factor, names=names),
+                text=f"divides them by {usually:.4g}",
+                change=partial(_divide, factor=usually, names=names, channel=channel),
             )
             if alike
             else None,
         )
 
 
-def _divide(dataset: Dataset, factor: float, names: tuple[str, ...]) -> Dataset:
-    return fixes.rescale(dataset, 1 / factor, *names)
+def _hopeless(factor: float) -> bool:
+    return not 1 / HOPELESS < factor < HOPELESS
+
+
+def _divide(dataset: Dataset, factor: float, names: tuple[str, ...], channel: str) -> Dataset:
+    return fixes.rescale(dataset, 1 / factor, *names, channel=channel)
 
 
 def _bits(survey: Survey, number: int) -> str:
@@ -125,16 +139,51 @@ def modality(survey: Survey) -> Iterator[Finding]:
         if not seen:
             continue
         declared_ct = channel.lower() == "ct"
-        like_ct = [name for name, c in seen.items() if _looks_like_ct(c)]
-        if not declared_ct and len(like_ct) > len(seen) / 2:
-            yield _modality(survey, number, tuple(like_ct), to="CT")
-        if declared_ct and all(c.minimum >= 0 for c in seen.values()):
-            yield _modality(survey, number, tuple(seen), to="MRI")
+        strange = _strange(survey, number)
+        if strange and len(strange) > len(seen) / 2 and (not declared_ct or len(strange) == len(seen)):
+            yield _modality(survey, number, tuple(strange), to="MRI" if declared_ct else "CT")
+        elif strange and declared_ct:
+            yield _odd_ones(survey, number, strange, "holds no Hounsfield units; the others do")
+        elif strange:
+            yield _odd_ones(survey, number, strange, "holds Hounsfield units, as only CT has them; the others do not")
+
+
+def _strange(survey: Survey, number: int) -> list[str]:
+    """Cases that do not look like what their channel is called: CT or something else."""
+    seen = survey.channel(number)
+    if survey.dataset.channels[number].lower() == "ct":
+        return [name for name, c in seen.items() if c.minimum >= 0 or c.width < NARROW]
+    return [name for name, c in seen.items() if _looks_like_ct(c)]
 
 
 def _looks_like_ct(channel: ChannelEvidence) -> bool:
-    """Whole numbers with air far below zero and a body around it: nothing but Hounsfield units looks so."""
-    return channel.whole and -3100 <= channel.minimum <= -900 and channel.air > 0.005 and channel.high < 5000
+    """Air far below zero and a body around it, in whole numbers where it was not resampled: only CT looks so."""
+    airy = -3100 <= channel.minimum <= -900 and channel.air > 0.005
+    return airy and (channel.whole or channel.low < -900) and channel.high < 5000
+
+
+def _odd_ones(survey: Survey, number: int, names: list[str], what: str) -> Finding:
+    """Some cases of another kind than the rest; a CT that was stored from 0 can be put right."""
+    seen = survey.channel(number)
+    channel, worst = survey.dataset.channels[number], names[0]
+    rest = float(np.median([c.minimum for name, c in seen.items() if name not in names]))
+    away = [seen[name].minimum - rest for name in names]
+    stored = channel.lower() == "ct" and all(0.9 * STORED < distance < 1.1 * STORED for distance in away)
+    return Finding(
+        check="modality",
+        severity="warning",
+        cases=tuple(names),
+        message=f"{cases_of(names, len(survey.training))}: channel {channel!r} {what} (lowest intensity "
+        f"{seen[worst].minimum:g} in {worst!r}, usually {rest:g}).",
+        advice=f"It looks as if {STORED} had been added." if stored else "Does this image belong here?",
+        worst=worst,
+        fix=Fix(
+            text=f"subtracts {STORED}",
+            change=lambda dataset: fixes.shift(dataset, -STORED, *names, channel=channel),
+        )
+        if stored
+        else leave_out(names),
+    )
 
 
 def _modality(survey: Survey, number: int, names: tuple[str, ...], *, to: str) -> Finding:
@@ -144,13 +193,15 @@ def _modality(survey: Survey, number: int, names: tuple[str, ...], *, to: str) -
     air = float(np.median([c.air for c in survey.channel(number).values()]))
     channels[number] = to
     if to == "CT":
-        evidence = (
-            f"{cases_of(names, len(survey.training))} hold whole numbers down to {min(lowest):g}, {air:.0%} of the "
-        )
+        kind = "whole numbers" if all(survey.channel(number)[n].whole for n in names) else "intensities"
+        evidence = f"{cases_of(names, len(survey.training))} hold {kind} down to {min(lowest):g}, {air:.0%} of the "
         evidence += f"voxels below {AIR}: Hounsfield units, as only CT has them"
         advice = "Call the channel 'CT', and it is normalized with the numbers of the whole dataset."
     else:
-        evidence = f"no case has a negative intensity (lowest {min(lowest):g}), and CT has air at -1000 and fat at -100"
+        width = max(c.width for c in survey.channel(number).values())
+        evidence = f"no case has a negative intensity (lowest {min(lowest):g})"
+        evidence = evidence if min(lowest) >= 0 else f"intensities spread over {width:.3g} at most"
+        evidence += ", and CT has air at -1000 and fat at -100"
         advice = "If it is not CT, or 1024 was added, name the channel otherwise: each case gets a z-score of its own."
     return Finding(
         check="modality",

@@ -122,10 +122,6 @@ def values(survey: Survey) -> Iterator[Finding]:
     )
 
 
-def _holds_labels(e: Evidence) -> bool:
-    return e.label is not None and not e.label.broken and not _is_an_image(e)
-
-
 def _who(names: tuple[str, ...], survey: Survey) -> str:
     return f"{cases_of(names, len(survey.training))}:"
 
@@ -149,6 +145,14 @@ def _meaning(survey: Survey, every: list[FileValue], unknown: dict[str, dict[Fil
     dark = [v for v in every if isinstance(v, tuple) and not any(v)]
     used = {v for _, label in survey.labels for v in label.values} - set(every)
     free = [v for v in labels.permitted if v not in used and (v or dark)]
+    if 0 not in used and not dark and len(used | set(every)) == len(labels.permitted):  # counted from 1
+        used_in_order = _sorted(Counter(dict.fromkeys((*used, *every), 1)))
+        meaning = dict(zip(used_in_order, labels.permitted, strict=True))
+        return Fix(
+            text=f"reads {used_in_order[0]} as background and the others in order; predictions are written with the "
+            "files' own values",
+            change=lambda dataset: fixes.relabel(dataset, meaning),
+        )
     if len(free) == len(every):
         meaning = dict(zip(every, free, strict=True))
         words = ", ".join(f"{stored} as {labels.name_of(value)}" for stored, value in meaning.items())
@@ -194,15 +198,21 @@ def _named(every: object) -> dict[str, FileValue]:
 def empty(survey: Survey) -> Iterator[Finding]:
     """Label maps without foreground, or with nothing that somebody annotated."""
     labels = survey.dataset.labels
-    inside = {e.name: _inside(e.label, survey.dataset[e.name].labels) for e in survey.training if e.label}
+    inside = {
+        e.name: _inside(e.label, survey.dataset[e.name].labels)
+        for e in survey.training
+        if e.label and not _is_an_image(e)
+    }
     blank = [name for name, found in inside.items() if set(found) <= {0} and found]
     if blank:
         yield Finding(
             check="empty",
-            severity="warning",
+            severity="warning" if len(blank) < len(survey.training) else "error",
             cases=tuple(blank),
             message=f"{cases_of(blank, len(survey.training))}: the label map holds no foreground at all.",
-            advice="Right if there is nothing to find in these images; if they were never annotated, leave them out.",
+            advice="Right if there is nothing to find in these images; if they were never annotated, leave them out."
+            if len(blank) < len(survey.training)
+            else "Nothing can be learned from them.",
             worst=blank[0],
             fix=leave_out(blank) if len(blank) < len(survey.training) else None,
         )
@@ -227,7 +237,7 @@ def _inside(label: LabelEvidence, labels: Labels) -> dict[int, int]:
         if value in meant:
             found[meant[value]] += voxels
         elif not isinstance(value, tuple):
-            found[int(value)] += voxels
+            found[round(value)] += voxels
     return dict(found)
 
 
@@ -240,8 +250,8 @@ def unused(survey: Survey) -> Iterator[Finding]:
         for name, members in labels.regions.items():
             if any(found.get(v) for v in members):
                 having[name].append(e.name)
-    if not any(having.values()):
-        return  # every label map is wrong or empty; that is said already
+    if not any(having.values()) or any(_is_an_image(e) for e in survey.training):
+        return  # label maps are wrong or empty; that is said already
     never = [name for name, cases in having.items() if not cases]
     if never:
         yield Finding(

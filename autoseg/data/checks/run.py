@@ -13,13 +13,14 @@ from autoseg.data.checks.evidence import Evidence, look_at
 from autoseg.data.checks.files import FILES
 from autoseg.data.checks.finding import SEVERITIES, Findings
 from autoseg.data.checks.geometry import GEOMETRY
+from autoseg.data.checks.headers import HEADERS
 from autoseg.data.checks.intensities import INTENSITIES
 from autoseg.data.checks.labels import LABELS
 from autoseg.data.checks.sides import SIDES
 from autoseg.data.checks.survey import Check, Survey
 from autoseg.data.dataset import Dataset
 
-CHECKS: tuple[Check, ...] = (*FILES, *GEOMETRY, *LABELS, *SIDES, *INTENSITIES, *CASES)
+CHECKS: tuple[Check, ...] = (*FILES, *GEOMETRY, *HEADERS, *LABELS, *SIDES, *INTENSITIES, *CASES)
 
 
 def check(

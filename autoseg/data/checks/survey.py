@@ -66,6 +66,15 @@ def times(shape: Sequence[float]) -> str:
     return "x".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in shape)
 
 
+def factor(value: float) -> str:
+    """How many times: three digits, without an exponent where it is large.
+
+    >>> factor(1000.4), factor(11.38)
+    ('1,000', '11.4')
+    """
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def grouped(pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, list[str]]]:
     """Names by what they share, in the order in which it was first seen."""
     found: dict[str, list[str]] = {}
