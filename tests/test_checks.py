@@ -487,6 +487,15 @@ def test_sides_are_told_by_many_names(folder, names):
     assert [finding.check for finding in check(opened(folder))] == ["sides"]
 
 
+def test_what_concerns_channels_is_drawn_channel_by_channel(folder):
+    channels_apart(folder)
+    (finding,) = check(opened(folder))
+    assert [(p.title, p.image.channels) for p in finding.pictures()] == [("T1", ("T1",)), ("T2", ("T2",))]
+    another_scale_in_one_channel(folder)
+    (finding,) = check(opened(folder))
+    assert [p.title for p in finding.pictures()] == ["T2"]
+
+
 def test_displacement_is_counted_in_voxels_of_the_image():
     image = Grid.of((4, 4, 4), (2.0, 1.0, 1.0))
     assert displacement(replace(image, origin=(0.0, 0.0, 4.0)), image) == 2.0

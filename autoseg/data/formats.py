@@ -76,7 +76,8 @@ def read_voxels(path: PathLike) -> tuple[np.ndarray, Grid]:
     try:
         return _reader(suffix)(path)
     except UNREADABLE as error:
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        lines = [line for line in str(error).splitlines() if line.strip() and "could the file be damaged" not in line]
+        reason = lines[-1].strip(" .") if lines else type(error).__name__
         reason = re.sub(r"^ITK ERROR: (\w+\(0x\w+\): )?", "", reason)  # whose object, at which address
         raise ImageError(
             f"{path} cannot be read as {suffix}: {reason}. It may be damaged or cut short: "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from autoseg.core.errors import DatasetError, did_you_mean
@@ -103,6 +103,19 @@ def _as_it_is(dataset: Dataset, name: str) -> tuple[Picture, ...]:
         return (Picture(title=name, image=image),)
     same = label_map.grid.shape == image.grid.shape
     return (Picture(title=name, image=image, labels=label_map.array if same else None),)
+
+
+def channels_of(name: str, *numbers: int) -> Callable[[Dataset], tuple[Picture, ...]]:
+    """What draws some channels of a case beside each other, with its labels."""
+
+    def drawn(dataset: Dataset) -> tuple[Picture, ...]:
+        (whole,) = _as_it_is(dataset, name)
+        return tuple(
+            replace(whole, title=channel, image=Image(whole.image.array[n : n + 1], whole.image.grid, (channel,)))
+            for n, channel in ((n, whole.image.channels[n]) for n in numbers)
+        )
+
+    return drawn
 
 
 @dataclass(frozen=True, slots=True)

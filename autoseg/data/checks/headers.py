@@ -9,7 +9,7 @@ import numpy as np
 
 from autoseg.data import fixes
 from autoseg.data.checks.files import leave_out
-from autoseg.data.checks.finding import Finding, Fix
+from autoseg.data.checks.finding import Finding, Fix, channels_of
 from autoseg.data.checks.geometry import ROUNDING, displacement, is_blank
 from autoseg.data.checks.survey import Check, Survey, cases_of, factor, times
 
@@ -41,6 +41,7 @@ def channels(survey: Survey) -> Iterator[Finding]:
         advice="nnU-Net prints a warning and stacks them voxel on voxel, and so does autoseg. Is the header wrong, or "
         "do they have to be registered first?",
         worst=worst,
+        draw=channels_of(worst, 0, number),
         fix=leave_out(list(apart)) if len(apart) < len(survey.training) else None,
     )
 
@@ -64,6 +65,7 @@ def copies(survey: Survey) -> Iterator[Finding]:
                     f"{survey.dataset.channels[other]!r} are the same, voxel for voxel.",
                     advice="Was one file saved under both names?",
                     worst=alike[0],
+                    draw=channels_of(alike[0], number, other),
                     fix=leave_out(alike) if len(alike) < len(survey.training) else None,
                 )
 

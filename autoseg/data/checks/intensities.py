@@ -10,10 +10,11 @@ import numpy as np
 from autoseg.data import fixes
 from autoseg.data.checks.evidence import AIR, ChannelEvidence
 from autoseg.data.checks.files import leave_out
-from autoseg.data.checks.finding import Finding, Fix, Picture
+from autoseg.data.checks.finding import Finding, Fix, Picture, channels_of
 from autoseg.data.checks.survey import Check, Survey, cases_of, factor
 from autoseg.data.dataset import Case, Dataset
 from autoseg.data.formats import PHOTOGRAPHS, STACKS
+from autoseg.data.images import Image
 
 FAR = 8.0  # times wider or narrower than the median case
 HOPELESS = 100.0  # times, which no scanner explains
@@ -54,8 +55,9 @@ def nonfinite(survey: Survey) -> Iterator[Finding]:
 
 def _where_nonfinite(case: Case, number: int) -> tuple[Picture, ...]:
     image = case.image()
-    marked = ~np.isfinite(image.array[number])
-    return (Picture(title="what is not a number", image=image, labels=marked.astype(np.uint8)),)
+    channel = image.array[number]
+    alone = Image(channel[None], image.grid, (image.channels[number],))
+    return (Picture(title="what is not a number", image=alone, labels=(~np.isfinite(channel)).astype(np.uint8)),)
 
 
 def constant(survey: Survey) -> Iterator[Finding]:
@@ -72,6 +74,7 @@ def constant(survey: Survey) -> Iterator[Finding]:
                 "so there is nothing to see in it.",
                 advice="Was the file exported empty? nnU-Net says nothing of it.",
                 worst=blank[0],
+                draw=channels_of(blank[0], number),
                 fix=leave_out(blank) if len(blank) < len(survey.training) else None,
             )
 
@@ -105,6 +108,7 @@ def scale(survey: Survey) -> Iterator[Finding]:
             if alone
             else "Usual in MR, where a z-score a case forgives it; in CT something is wrong with the files.",
             worst=worst,
+            draw=channels_of(worst, number),
             fix=Fix(
                 text=f"divides them by {usually:.4g}",
                 change=partial(_divide, factor=usually, names=names, channel=channel),
@@ -177,6 +181,7 @@ def _odd_ones(survey: Survey, number: int, names: list[str], what: str) -> Findi
         f"{seen[worst].minimum:g} in {worst!r}, usually {rest:g}).",
         advice=f"It looks as if {STORED} had been added." if stored else "Does this image belong here?",
         worst=worst,
+        draw=channels_of(worst, number),
         fix=Fix(
             text=f"subtracts {STORED}",
             change=lambda dataset: fixes.shift(dataset, -STORED, *names, channel=channel),
@@ -210,6 +215,7 @@ def _modality(survey: Survey, number: int, names: tuple[str, ...], *, to: str) -
         message=f"channel {declared!r} does not look like what it is called: {evidence}.",
         advice=advice,
         worst=names[0],
+        draw=channels_of(names[0], number),
         fix=Fix(
             text=f"calls the channel {to!r}",
             change=lambda dataset: fixes.declare_channels(dataset, *channels),
