@@ -264,6 +264,14 @@ def a_fold_that_judges_what_it_learned(folder):
     (folder / "splits_final.json").write_text(json.dumps([fold]))
 
 
+def two_names_for_one_value(folder):
+    change_facts(folder, labels={"background": 0, "organ": 1, "lesion": 2, "tumour": 2})
+
+
+def regions_written_as_nothing(folder):
+    change_facts(folder, labels={"background": 0, "whole": [1, 2], "lesion": 2}, regions_class_order=[1, 7])
+
+
 def cases_in_no_fold(folder):
     (folder / "splits_final.json").write_text(json.dumps([{"train": ["case_0", "case_1"], "val": ["case_2"]}]))
 
@@ -313,6 +321,8 @@ FAULTS = {  # what was done: check, severity, cases, whether the fix is safe (No
     all_empty: ("empty", "error", EVERY, None, "no foreground at all"),
     a_fold_that_judges_what_it_learned: ("splits", "error", ("case_4",), True, "in training and in validation"),
     cases_in_no_fold: ("splits", "note", ("case_3", "case_4", "case_5"), False, "in no fold"),
+    two_names_for_one_value: ("ambiguous", "warning", (), None, "'lesion' and 'tumour' both are 2"),
+    regions_written_as_nothing: ("ambiguous", "warning", (), None, r"\[1, 7\] writes 7 into predictions"),
     cut_in_half: ("unreadable", "error", ("case_2",), False, "may be damaged or cut short"),
 }
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from PIL import Image as Pictures
 
 from autoseg.core.errors import DatasetError
 from autoseg.data.fingerprint import extract_fingerprint
@@ -41,6 +42,26 @@ def test_several_channels_and_spacing_are_kept() -> None:
     dataset = dataset_from_arrays(images, [i[0] > 0.5 for i in images], spacing=(3, 1, 1), channels=("T1", "T2"))
     assert dataset[0].image().grid.spacing == (3, 1, 1)
     assert np.array_equal(dataset[1].label().array, images[1][0] > 0.5)
+
+
+def test_a_label_map_of_a_library_keeps_its_own_place() -> None:
+    image = sitk.GetImageFromArray(np.random.rand(4, 5, 6))
+    image.SetSpacing((1, 1, 3))
+    moved = sitk.GetImageFromArray(np.ones((4, 5, 6), np.uint8))
+    dataset = dataset_from_arrays([image], [moved])
+    assert [grid.spacing for grid in (dataset[0].image().grid, dataset[0].label().grid)] == [(3, 1, 1), (1, 1, 1)]
+    beside = dataset_from_arrays([image], [sitk.GetArrayFromImage(moved)])
+    assert beside[0].label().grid == beside[0].image().grid
+
+
+def test_pictures_of_pillow_are_arrays() -> None:
+    images, labels = ([Pictures.fromarray(array) for array in arrays] for arrays in _colours())
+    assert dataset_from_arrays(images, labels).channels == ("red", "green", "blue")
+
+
+def test_labels_in_memory_are_named_inside_by_their_values() -> None:
+    dataset = dataset_from_arrays(*_colours(), label_names={"background": 0, "cell": 255})
+    assert dataset.labels.in_files == {1: 255}
 
 
 def test_voxels_that_change_change_the_state() -> None:

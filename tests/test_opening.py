@@ -80,3 +80,26 @@ def test_files_that_macos_leaves_beside_others_are_no_cases(tmp_path: Path) -> N
 def test_an_entry_that_is_incomplete_is_named(tmp_path: Path, entry: dict[str, object], message: str) -> None:
     with pytest.raises(DatasetError, match=message):
         open_dataset(_named(tmp_path, dataset=entry))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"channel_names": ["MRI"]}, r"""has no 'channel_names' object, such as .*: it is \["MRI"\]"""),
+        ({"labels": ["background", "organ"]}, "has no 'labels' object, such as"),
+        ({"labels": {"background": 0, "a": -1}}, "a label has the value -1; values count up from 0"),
+    ],
+)
+def test_what_dataset_json_cannot_mean_is_named(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        open_dataset(_named(tmp_path, **changes))
+
+
+def test_channels_are_counted_by_their_number_and_files_may_begin_as_windows_writes_them(tmp_path: Path) -> None:
+    folder = make_dataset(tmp_path, cases=2, channels=("T1", "CT"))
+    facts = json.loads((folder / "dataset.json").read_text()) | {
+        "channel_names": {"1": "CT", "0": "T1"},
+        "file_ending": "nii.gz",
+    }
+    (folder / "dataset.json").write_text(json.dumps(facts), encoding="utf-8-sig")
+    assert open_dataset(folder).channels == ("T1", "CT")

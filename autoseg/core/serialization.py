@@ -193,7 +193,7 @@ def read_json(path: PathLike) -> Any:
     """Read JSON; a missing or damaged file is a `StorageError` that says where it breaks."""
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

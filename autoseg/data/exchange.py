@@ -32,7 +32,7 @@ def voxels_from(what: Any, *, spacing: Sequence[float] | None = None) -> tuple[n
         return _from_affine(np.asanyarray(what.dataobj), np.asarray(what.affine), channels_first=False)
     if library == "torchio":
         return _from_affine(np.asarray(what.data), np.asarray(what.affine), channels_first=True)
-    if not hasattr(what, "__array__"):
+    if not (hasattr(what, "__array__") or hasattr(what, "__array_interface__")):  # PIL has only the second
         raise ImageError(
             f"a {type(what).__name__} is no image. Give a path, a numpy array (with spacing=), or an image of "
             "SimpleITK, nibabel or TorchIO."
@@ -58,9 +58,10 @@ def _from_array(array: np.ndarray, spacing: Sequence[float] | None) -> tuple[np.
         array = array[None]
     array = array.astype(np.uint8) if array.dtype.kind == "b" else array
     dimensions = array.ndim - 1
+    spacing = None if spacing is None else tuple(np.atleast_1d(spacing).tolist())
     if spacing is not None and len(spacing) != dimensions:
         raise ImageError(
-            f"spacing has {len(spacing)} number(s), {tuple(spacing)}, but the image of shape {array.shape[1:]} has "
+            f"spacing has {len(spacing)} number(s), {spacing}, but the image of shape {array.shape[1:]} has "
             f"{dimensions} axes. Give one for each, in mm, in the array's order."
         )
     return array, Grid.of(array.shape[1:], spacing)
@@ -68,6 +69,7 @@ def _from_array(array: np.ndarray, spacing: Sequence[float] | None) -> tuple[np.
 
 def _from_affine(array: np.ndarray, affine: np.ndarray, *, channels_first: bool) -> tuple[np.ndarray, Grid]:
     """Voxels that count x first, with an affine in the frame of NIfTI."""
+    array = array[..., None] if array.ndim == 2 else array  # a picture is a volume of one slice
     if not channels_first:
         array = np.moveaxis(array, 3, 0) if array.ndim == 4 else array[None]
     array = np.ascontiguousarray(array.transpose(0, *range(array.ndim - 1, 0, -1)))

@@ -47,6 +47,8 @@ class Labels(Shown):
                 f"the labels {self.names} have no 'background' with value 0. "
                 'Add it: {"background": 0, ...}; if another label uses 0, give that one a new value.'
             )
+        if self.values[0] < 0:
+            raise DatasetError(f"a label has the value {self.values[0]}; values count up from 0, the background.")
         if self.ignore is not None and self.ignore != max(self.values) + 1:
             raise DatasetError(
                 f"the ignore label is {self.ignore}, but it must be the highest value plus one, {max(self.values) + 1}."

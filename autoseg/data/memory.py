@@ -13,7 +13,7 @@ from autoseg.data.fixes import number_labels
 from autoseg.data.formats import suffix_of
 from autoseg.data.images import Image
 from autoseg.data.labels import Labels
-from autoseg.data.pairs import labels_from_values, values_of
+from autoseg.data.pairs import declared, labels_from_values, values_of
 
 
 def dataset_from_arrays(
@@ -56,10 +56,10 @@ def dataset_from_arrays(
     if not held:
         raise DatasetError("no image was given.")
     named = held[0].image.channels
-    stored = [h.label for h in held if h.label is not None]
-    meaning = (
-        Labels(dict(label_names)) if label_names else labels_from_values(values_of(s, "a label map") for s in stored)
-    )
+    stored = {
+        f"the label map of {case!r}": h.label for case, h in zip(called, held, strict=True) if h.label is not None
+    }
+    meaning = declared(label_names) or labels_from_values(values_of(array, what) for what, array in stored.items())
     training = tuple(
         Case(name=case, image_paths=(), label_path=None, channels=named, labels=meaning, held=h)
         for case, h in zip(called, held, strict=True)
@@ -70,7 +70,7 @@ def dataset_from_arrays(
 def _held(case: str, image: Any, label: Any, spacing: Sequence[float] | None, channels: Sequence[str]) -> Held:
     try:
         seen = Image.of(image, spacing=spacing, channels=channels)
-        stored, _ = voxels_from(label)
+        stored, label_grid = voxels_from(label)
     except ImageError as error:
         raise DatasetError(f"case {case!r}: {error}") from error
     if stored.shape[1:] != seen.grid.shape:
@@ -78,7 +78,8 @@ def _held(case: str, image: Any, label: Any, spacing: Sequence[float] | None, ch
             f"case {case!r}: the label map has the shape {stored.shape[1:]} and the image {seen.grid.shape}; "
             "they must share a grid."
         )
-    return Held(seen, stored)
+    placed = "numpy" not in (library_of(image), library_of(label))  # an array lies where the other does
+    return Held(seen, stored, label_grid=label_grid if placed else None)
 
 
 def case_from(

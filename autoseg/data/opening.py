@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from autoseg.data.folders import dataset_from_bids, dataset_from_folders, datase
 from autoseg.data.formats import suffix_of
 from autoseg.data.labels import Labels, labels_from_json
 from autoseg.data.splits import Split
+
+EXAMPLES = {"channel_names": '{"0": "MRI"}', "labels": '{"background": 0, "organ": 1}'}
 
 
 def open_dataset(folder: PathLike) -> Dataset:
@@ -33,7 +36,7 @@ def open_dataset(folder: PathLike) -> Dataset:
     >>> autoseg.open_dataset(autoseg.sample_dataset().folder).channels
     ('MRI',)
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise DatasetError(f"{folder} is not a folder. Give the folder that holds dataset.json and imagesTr.")
     if not (folder / "dataset.json").exists():
@@ -41,7 +44,9 @@ def open_dataset(folder: PathLike) -> Dataset:
             if dataset := way(folder):
                 return dataset
     facts = _read_facts(folder)
-    channels = tuple(str(name) for name in _required(facts, folder, "channel_names", "modality").values())
+    named = _required(facts, folder, "channel_names", "modality")
+    numbered = all(key.isdecimal() for key in named)  # file _0001 is channel "1", wherever that stands
+    channels = tuple(str(named[key]) for key in (sorted(named, key=int) if numbered else named))
     if not channels:
         raise DatasetError(
             f'\'channel_names\' in {folder / "dataset.json"} is empty. Write {{"0": "MRI"}}, for example.'
@@ -111,6 +116,12 @@ def _required(facts: dict[str, Any], folder: Path, *keys: str) -> dict[str, Any]
     for key in keys:
         if isinstance(facts.get(key), dict):
             return dict(facts[key])
+    wrong = next((key for key in keys if key in facts), None)
+    if wrong is not None:
+        raise DatasetError(
+            f"{folder / 'dataset.json'} has no {wrong!r} object, such as {EXAMPLES[keys[0]]}: it is "
+            f"{json.dumps(facts[wrong])[:80]}."
+        )
     raise DatasetError(f"{folder / 'dataset.json'} has no {keys[0]!r} object; it has {', '.join(map(repr, facts))}.")
 
 
@@ -147,6 +158,7 @@ def _cases_in_folders(folder: Path, facts: dict[str, Any], channels: tuple[str, 
     ending = facts.get("file_ending")
     if not isinstance(ending, str):
         raise DatasetError(f"{folder / 'dataset.json'} has no 'file_ending', such as \".nii.gz\".")
+    ending = ending if ending.startswith(".") else f".{ending}"
     if not (folder / "imagesTr").is_dir():
         raise DatasetError(f"{folder} has no folder imagesTr, which holds the training images.")
     return (

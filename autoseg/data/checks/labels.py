@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import combinations
 
 from autoseg.data import fixes
 from autoseg.data.checks.evidence import LISTED, Evidence, LabelEvidence
@@ -294,6 +295,30 @@ def numbering(survey: Survey) -> Iterator[Finding]:
         )
 
 
+def ambiguous(survey: Survey) -> Iterator[Finding]:
+    """Two names for one thing, and regions that are written as a value which stands for nothing."""
+    labels = survey.dataset.labels
+    alike = [(a, b) for a, b in combinations(labels.names, 2) if labels.names[a] == labels.names[b]]
+    for first, second in alike:
+        yield Finding(
+            check="ambiguous",
+            severity="warning",
+            cases=(),
+            message=f"the labels {first!r} and {second!r} both are {labels.names[first]}.",
+            advice="Every voxel of one is one of the other. Is a value wrong?",
+        )
+    strange = [value for value in labels.region_order if value not in labels.values]
+    if labels.has_regions and strange:
+        yield Finding(
+            check="ambiguous",
+            severity="warning",
+            cases=(),
+            message=f"'regions_class_order' {list(labels.region_order)} writes {few(strange)} into predictions, which "
+            f"no label has: the values are {', '.join(map(str, labels.values))}.",
+            advice="For each region, give the value that is its alone.",
+        )
+
+
 def remap(survey: Survey) -> Iterator[Finding]:
     """Values of the files that are read as others: good to know, since 255 in a viewer is 1 here."""
     labels = survey.dataset.labels
@@ -309,4 +334,4 @@ def remap(survey: Survey) -> Iterator[Finding]:
         )
 
 
-LABELS: tuple[Check, ...] = (nonfinite, intensities, broken, values, grey, empty, unused, numbering, remap)
+LABELS: tuple[Check, ...] = (nonfinite, intensities, broken, values, grey, empty, unused, numbering, ambiguous, remap)
