@@ -10,7 +10,7 @@ from autoseg.training.history import EpochRecord, History
 from autoseg.training.reading import read_history
 
 
-def history(training, validation=None, dice=None, **changes):
+def history(training, validation=None, dice=None, labels=("organ",), **changes):
     validation = validation or training
     dice = dice or [(0.5,)] * len(training)
     records = [
@@ -27,7 +27,7 @@ def history(training, validation=None, dice=None, **changes):
         )
         for i, (t, v, d) in enumerate(zip(training, validation, dice, strict=True))
     ]
-    return History(tuple(records), ("organ",))
+    return History(tuple(records), labels)
 
 
 FALLING = [0.9, 0.7, 0.5, 0.3, 0.1, 0.0, -0.1, -0.2, -0.3]
@@ -57,3 +57,22 @@ def test_each_kind_of_curve_has_its_sentence(curves, sentence):
 def test_a_healthy_curve_raises_no_alarm():
     (only,) = read_history(history(FALLING, dice=[(i / 10,) for i in range(9)]))
     assert "more time would probably help" in only
+
+
+MANY = tuple(f"c{i}" for i in range(1, 8))
+
+
+def test_many_labels_share_a_sentence():
+    curves = history(FALLING, dice=[(math.nan,) * 7] * 9, labels=MANY, patches=100, holding=(0.0,) * 7)
+    lines = read_history(curves)
+    assert "'c1', 'c2', 'c3', 'c4' and 3 others were in none of the 900 sampled training patches: no training" in lines[0]
+    assert "'c1', 'c2', 'c3', 'c4' and 3 others were neither in the sampled validation patches" in lines[1]
+    two = history(FALLING, dice=[(math.nan,) * 2] * 9, labels=("a", "b"))
+    assert any(line.startswith("'a' and 'b' were neither") and "their last values" in line for line in read_history(two))
+
+
+def test_a_few_patches_accuse_no_training_case():
+    lines = read_history(history([0.9, 0.5], patches=2, holding=(0.0,)))
+    assert any(line.endswith("'organ' was in none of the 4 sampled training patches yet.") for line in lines)
+    assert not any("hold" in line for line in lines)
+    assert not any("too few" in line for line in read_history(history([0.9, 0.5], patches=50, holding=(0.01,))))

@@ -12,6 +12,8 @@ from autoseg.training.history import History
 RECENT = 3  # the last third of the epochs is compared with what came before
 SMALL = 0.005  # a gain of pseudo Dice below this is no gain: the patches of one epoch scatter more
 NEVER = 0.02  # of the patches: a label in fewer is hardly learned
+TOLD = 150  # patches before a label's absence says something: at 2% three of them should have held it
+NAMED = 4  # labels that a sentence names; of more it says how many
 APART = 0.1  # between patches and whole cases, beyond which it is worth a word
 LINES = {
     "training loss": "Dice plus cross-entropy on augmented patches. It begins near +1 and can at best reach -1.",
@@ -58,15 +60,31 @@ def _not_sampled(history: History) -> list[str]:
     patches = sum(e.patches for e in told)
     if not patches:
         return []
-    shares = np.array([e.holding for e in told]).T @ np.array([e.patches for e in told]) / patches
-    return [
-        f"{name!r} was in {share:.1%} of the {patches:,} sampled training patches, too few to learn it: raise "
-        "foreground_fraction, or check that it is annotated in the training cases."
-        if share > 0
-        else f"{name!r} was in none of the {patches:,} sampled training patches: no training case seems to hold it."
-        for name, share in zip(history.labels, shares.tolist(), strict=True)
-        if share < NEVER
-    ]
+    shares = (np.array([e.holding for e in told]).T @ np.array([e.patches for e in told]) / patches).tolist()
+    sampled = f"the {patches:,} sampled training patches"
+    never = [name for name, share in zip(history.labels, shares, strict=True) if share == 0]
+    rare = {n: share for n, share in zip(history.labels, shares, strict=True) if 0 < share < NEVER}
+    sentences = []
+    if rare and patches >= TOLD:
+        few = f"in {max(rare.values()):.1%}" if len(rare) == 1 else f"each in less than {NEVER:.0%}"
+        them = "it is" if len(rare) == 1 else "they are"
+        sentences.append(
+            f"{_named(list(rare))} {few} of {sampled}, too few to learn {'it' if len(rare) == 1 else 'them'}: raise "
+            f"foreground_fraction, or check that {them} annotated in the training cases."
+        )
+    if never:
+        why = f": no training case seems to hold {'it' if len(never) == 1 else 'them'}." if patches >= TOLD else " yet."
+        sentences.append(f"{_named(never)} in none of {sampled}{why}")
+    return sentences
+
+
+def _named(labels: Sequence[str]) -> str:
+    """The subject of a sentence, with its verb: "'a' was", "'a', 'b' and 3 others were"."""
+    names = [repr(name) for name in labels[:NAMED]]
+    others = len(labels) - len(names)
+    if others:
+        return f"{', '.join(names)} and {others} {'other' if others == 1 else 'others'} were"
+    return f"{' and '.join(filter(None, (', '.join(names[:-1]), names[-1])))} {'was' if len(names) == 1 else 'were'}"
 
 
 def _whole_cases(history: History) -> list[str]:
@@ -86,11 +104,11 @@ def _whole_cases(history: History) -> list[str]:
 
 def _unseen(history: History) -> list[str]:
     last = zip(history.labels, history.epochs[-1].pseudo_dice, strict=True)
-    return [
-        f"{name!r} was neither in the sampled validation patches nor predicted there, so its last value is missing."
-        for name, dice in last
-        if math.isnan(dice)
-    ]
+    missing = [name for name, dice in last if math.isnan(dice)]
+    if not missing:
+        return []
+    value = "its last value is" if len(missing) == 1 else "their last values are"
+    return [f"{_named(missing)} neither in the sampled validation patches nor predicted there, so {value} missing."]
 
 
 def _never_predicted(history: History) -> list[str]:
@@ -99,7 +117,7 @@ def _never_predicted(history: History) -> list[str]:
     if not zero or len(history) < RECENT:
         return []
     return [
-        f"{', '.join(map(repr, zero))}: still 0. Small or rare labels are found later than others; if it stays so, "
+        f"{_named(zero).rpartition(' ')[0]}: still 0. Small or rare labels are found later than others; if it stays so, "
         "look at the label maps, or train longer."
     ]
 
