@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from small_trainings import configuration
+from torch import nn
 
 from autoseg.core.errors import TrainingError
 from autoseg.core.serialization import from_jsonable, to_jsonable
-from autoseg.training.blueprint import DIFFERENT, QUICK, REASONS, Blueprint
+from autoseg.training.blueprint import DIFFERENT, QUICK, REASONS, Blueprint, shortened
 from autoseg.training.schedule import learning_rate_factor
 
 
@@ -24,7 +30,7 @@ def test_the_learning_rate_equals_nnunets(epoch, rate):
 
 def test_every_value_of_the_quick_recipe_says_why_it_differs():
     trace = Blueprint.quick(minutes=5).trace
-    for name in set(QUICK) - {"name", "validation_iterations"}:
+    for name in {*QUICK, "patch_voxels"} - {"name", "validation_iterations"}:
         assert trace[name].reason == DIFFERENT[name]
     assert {d.name for d in trace} == set(REASONS)
     assert trace["foreground_fraction"].source.startswith("Isensee")
@@ -41,7 +47,17 @@ def test_changed_values_are_recorded_as_given():
         ({"epochs": 5}, "either epochs or minutes, got epochs=5 and minutes=2"),
         ({"minutes": None}, "either epochs or minutes"),
         ({"minutes": -1}, "the blueprint's minutes is -1; it must be more than 0"),
+        ({"minutes": float("inf")}, "minutes is inf; it must be more than 0, and finite"),
+        ({"minutes": "5"}, "minutes is '5'"),
         ({"batch_size": 0}, "batch_size is 0"),
+        ({"batch_size": 2.5}, "batch_size is 2.5; it must be a whole number"),
+        ({"optimizer": "adam"}, "optimizer is 'adam'; it must be 'sgd' or 'adamw'"),
+        ({"schedule": "cosine"}, "schedule is 'cosine'; it must be 'polynomial', 'one_cycle', or a function"),
+        ({"precision": "fp16"}, "precision is 'fp16'"),
+        ({"foreground_fraction": 1.5}, "foreground_fraction is 1.5; it must be between 0 and 1"),
+        ({"momentum": 1}, "momentum is 1; it must be 0 or more and less than 1"),
+        ({"loss": "dice"}, "loss is 'dice'; it must be a function of your own"),
+        ({"network": nn.Conv2d(1, 2, 3)}, r"network is Conv2d\(1, 2.*; it must be a function that gets the plan's num"),
     ],
 )
 def test_impossible_values_are_refused(changes, message):
@@ -52,3 +68,23 @@ def test_impossible_values_are_refused(changes, message):
 def test_a_blueprint_comes_back_from_json():
     blueprint = Blueprint.quick(minutes=3, seed=4)
     assert from_jsonable(Blueprint, to_jsonable(blueprint)) == blueprint
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.sampled_from([1, 2, 8, 32])), min_size=2, max_size=3))
+def test_a_shortened_patch_is_divided_by_the_network_and_never_longer(axes):
+    patch, divisor = tuple(n * d for n, d in axes), tuple(d for _, d in axes)
+    shorter = shortened(patch, divisor, 60_000)
+    assert all(s % d == 0 and min(p, 2 * d) <= s <= p for s, p, d in zip(shorter, patch, divisor, strict=True))
+    assert math.prod(shorter) <= 60_000 or all(s <= 2 * d for s, d in zip(shorter, divisor, strict=True))
+    assert shortened(patch, divisor, None) == patch
+
+
+def test_the_quick_recipe_cuts_small_patches_of_large_ones_and_leaves_others_alone():
+    small, large = configuration(), configuration(patch_size=(128,) * 3)
+    quick = Blueprint.quick(minutes=5)
+    assert quick.fitted(small) is small
+    assert Blueprint.nnunet().fitted(large) is large
+    fitted = quick.fitted(large)
+    assert (fitted.patch_size, fitted.augmentation.initial_patch_size) == ((64, 64, 64), (102, 102, 102))
+    assert quick.batch_size_for(fitted) == 2
+    assert quick.changed(patch_voxels=None).fitted(large) is large

@@ -65,10 +65,14 @@ MANY = tuple(f"c{i}" for i in range(1, 8))
 def test_many_labels_share_a_sentence():
     curves = history(FALLING, dice=[(math.nan,) * 7] * 9, labels=MANY, patches=100, holding=(0.0,) * 7)
     lines = read_history(curves)
-    assert "'c1', 'c2', 'c3', 'c4' and 3 others were in none of the 900 sampled training patches: no training" in lines[0]
+    assert (
+        "'c1', 'c2', 'c3', 'c4' and 3 others were in none of the 900 sampled training patches: no training" in lines[0]
+    )
     assert "'c1', 'c2', 'c3', 'c4' and 3 others were neither in the sampled validation patches" in lines[1]
     two = history(FALLING, dice=[(math.nan,) * 2] * 9, labels=("a", "b"))
-    assert any(line.startswith("'a' and 'b' were neither") and "their last values" in line for line in read_history(two))
+    assert any(
+        line.startswith("'a' and 'b' were neither") and "their last values" in line for line in read_history(two)
+    )
 
 
 def test_a_few_patches_accuse_no_training_case():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -171,6 +172,21 @@ def test_a_budget_of_minutes_is_kept():
     assert training.finished
     assert training.seconds < 0.05 * 60 * 1.5
     assert training.history.epochs[-1].learning_rate < 0.2 * training.blueprint.learning_rate
+
+
+def test_reading_the_cases_is_no_part_of_what_a_step_costs():
+    """Else a budget would end early for fear of reading a large dataset once more."""
+    training = Training(boxes(), blueprint=short())
+    read = training.feed._volume
+
+    def slowly(name):
+        time.sleep(0.2)
+        return read(name)
+
+    training.feed._volume = slowly
+    record = training.run_epoch()
+    assert record.timings["reading"] > 0.2 * 6
+    assert record.step_seconds * record.iterations < record.seconds - 0.2 * 6
 
 
 def test_a_loss_that_is_no_number_stops_with_advice():

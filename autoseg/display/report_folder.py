@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,7 @@ def _run_in(folder: Path) -> dict[str, Any]:
         if model is None:
             continue
         run = _there(lambda path=path: Run.read(path, None))
-        prepared = None if run is None else _there(lambda: run.prepared.open(folder))
+        prepared = None if run is None else _there(partial(run.prepared.open, folder))
         return {"training": model} if prepared is None else {"prepared": prepared, "training": model}
     return {}
 

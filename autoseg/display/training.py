@@ -24,6 +24,7 @@ from autoseg.training.session import Session
 
 ROWS = 60  # epochs in the table; of more, every second, third ... is shown
 STEPS = {
+    "reading": "reading the cases",
     "patches": "loading patches",
     "forward": "network, forwards",
     "backward": "network, backwards",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
 from typing import Any, Literal
 
 from torch import Generator, nn
@@ -12,7 +13,9 @@ from torch import Generator, nn
 from autoseg.core.decisions import Decision, Trace
 from autoseg.core.errors import TrainingError
 from autoseg.core.shown import Shown
+from autoseg.core.types import Shape
 from autoseg.planning.configuration import AugmentationSettings, Configuration, NetworkSpec
+from autoseg.planning.network_rules import initial_size
 from autoseg.training.augmentation import Augmentation
 from autoseg.training.compute import Precision
 from autoseg.training.losses import Loss
@@ -84,6 +87,7 @@ class Blueprint(Shown):
     validation_iterations: int = 50
     batch_size: int | None = None
     batch_voxels: int | None = None
+    patch_voxels: int | None = None
     base_features: int | None = None
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = 1e-2
@@ -110,10 +114,10 @@ class Blueprint(Shown):
                 f"a blueprint needs either epochs or minutes, got epochs={self.epochs} and minutes={self.minutes}. "
                 "Write Blueprint.quick(minutes=5), or blueprint.changed(epochs=100, minutes=None)."
             )
-        for name in ("epochs", "minutes", "iterations_per_epoch", "batch_size", "base_features", "learning_rate"):
+        for name, (allowed, sound) in VALUES.items():
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise TrainingError(f"the blueprint's {name} is {value}; it must be more than 0.")
+            if not sound(value):
+                raise TrainingError(f"the blueprint's {name} is {value!r:.80}; it must be {allowed}.")
 
     @classmethod
     def nnunet(cls, *, epochs: int = 1000) -> Blueprint:
@@ -131,7 +135,8 @@ class Blueprint(Shown):
         >>> Blueprint.quick(minutes=5).optimizer
         'adamw'
         """
-        return cls(minutes=minutes, seed=seed, **{**QUICK, **changes})
+        plain = cls(minutes=minutes, seed=seed, **{**QUICK, **changes})
+        return plain if "patch_voxels" in changes else plain.changed(patch_voxels=quick_patch_voxels(minutes))
 
     def batch_size_for(self, configuration: Configuration) -> int:
         """Patches in a batch: as given, as many as `batch_voxels` allows (at least 2), or what the plan says."""
@@ -140,6 +145,16 @@ class Blueprint(Shown):
         if self.batch_voxels is None:
             return configuration.batch_size
         return max(2, round(self.batch_voxels / math.prod(configuration.patch_size)))
+
+    def fitted(self, configuration: Configuration) -> Configuration:
+        """The configuration with a patch of at most `patch_voxels`: training, and the model's prediction, use that."""
+        spec, settings = configuration.network, configuration.augmentation
+        patch = shortened(configuration.patch_size, spec.divisor, self.patch_voxels)
+        if patch == configuration.patch_size:
+            return configuration
+        cut = initial_size(patch, settings.rotation_degrees)
+        settings = replace(settings, initial_patch_size=(patch[0], *cut[1:]) if settings.dummy_2d else cut)
+        return replace(configuration, patch_size=patch, augmentation=settings)
 
     def changed(self, **changes: Any) -> Blueprint:
         """A copy with other values."""
@@ -156,7 +171,8 @@ class Blueprint(Shown):
         source = "" if name in OURS else PAPER
         if value == published:
             return Decision(name=name, value=value, kind="fixed", reason=REASONS[name], source=source)
-        if self.name == "quick" and (name in ("epochs", "minutes") or value == QUICK.get(name)):
+        quick = {**QUICK, "patch_voxels": quick_patch_voxels(self.minutes or 0)}
+        if self.name == "quick" and (name in ("epochs", "minutes") or value == quick.get(name)):
             return Decision(name=name, value=value, kind="fixed", reason=DIFFERENT[name])
         return Decision(name=name, value=value, kind="given", reason="chosen by you")
 
@@ -166,6 +182,33 @@ class Blueprint(Shown):
             f"Blueprint({self.name!r}: {length})\n"
             f"  {self.optimizer}, learning rate {self.learning_rate:g}, {self.schedule} schedule"
         )
+
+
+def shortened(patch: Shape, divisor: Shape, voxels: int | None) -> Shape:
+    """The patch with its longest axes shortened until it holds at most so many voxels.
+
+    Each axis stays a multiple of what the network divides it by, and twice that: instance normalization needs some
+    voxels at the bottom of the U-Net.
+
+    >>> shortened((128, 128, 128), (32, 32, 32), 300_000), shortened((10, 256, 256), (2, 64, 64), 300_000)
+    ((64, 64, 64), (10, 128, 192))
+    """
+    while voxels is not None and math.prod(patch) > voxels:
+        longer = [a for a, (size, step) in enumerate(zip(patch, divisor, strict=True)) if size > 2 * step]
+        if not longer:
+            break
+        axis = max(longer, key=lambda a: patch[a])
+        patch = (*patch[:axis], patch[axis] - divisor[axis], *patch[axis + 1 :])
+    return patch
+
+
+def quick_patch_voxels(minutes: float) -> int:
+    """How large a patch the quick recipe cuts: 64x64x64 voxels up to five minutes, four times the time for twice that.
+
+    >>> quick_patch_voxels(5), quick_patch_voxels(20)
+    (262144, 524288)
+    """
+    return round(64**3 * math.sqrt(max(minutes, 5.0) / 5.0))
 
 
 QUICK: dict[str, Any] = {
@@ -184,12 +227,58 @@ QUICK: dict[str, Any] = {
     "mirroring": False,
 }
 
+
+def _number(low: float, high: float = math.inf) -> Callable[[Any], bool]:
+    """Whether a value is a number between, and not at, two limits."""
+    return lambda value: isinstance(value, Real) and low < float(value) < high
+
+
+def _whole(low: int) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, Integral) and int(value) >= low
+
+
+def _or_none(sound: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or sound(value)
+
+
+def _one_of(*names: str) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and value in names
+
+
+VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {  # what each may be, in words and as a test
+    "epochs": ("more than 0, a whole number", _or_none(_whole(1))),
+    "minutes": ("more than 0, and finite", _or_none(_number(0))),
+    **dict.fromkeys(("iterations_per_epoch", "validation_iterations"), ("a whole number, more than 0", _whole(1))),
+    **dict.fromkeys(
+        ("batch_size", "batch_voxels", "patch_voxels", "base_features"),
+        ("a whole number, more than 0, or None", _or_none(_whole(1))),
+    ),
+    "validation_cases": ("a whole number, 0 for none", _whole(0)),
+    "seed": ("a whole number, 0 or more", _whole(0)),
+    **dict.fromkeys(("learning_rate", "gradient_clip"), ("more than 0", _number(0))),
+    "weight_decay": ("0 or more", _number(-1e-300)),
+    **dict.fromkeys(("momentum", "weight_averaging"), ("0 or more and less than 1", _number(-1e-300, 1))),
+    "foreground_fraction": ("between 0 and 1", _number(-1e-300, 1 + 1e-9)),
+    "optimizer": ("'sgd' or 'adamw'", _one_of("sgd", "adamw")),
+    "precision": ("'auto', 'float32', 'bfloat16' or 'float16'", _one_of("auto", "float32", "bfloat16", "float16")),
+    "schedule": (
+        "'polynomial', 'one_cycle', or a function of the progress, 0 to 1",
+        lambda value: callable(value) or value in ("polynomial", "one_cycle"),
+    ),
+    "network": (
+        "a function that gets the plan's numbers and makes a network: lambda spec: MyNetwork(spec.in_channels, ...)",
+        _or_none(lambda value: callable(value) and not isinstance(value, nn.Module)),
+    ),
+    **dict.fromkeys(("loss", "sampler", "augmentation"), ("a function of your own, or None", _or_none(callable))),
+}
+
 REASONS = {
     "epochs": "long enough for every dataset of the paper to converge",
     "minutes": "the published recipe counts epochs, not time",
     "iterations_per_epoch": "an epoch is a fixed number of batches, not a pass over the data, so that datasets compare",
     "batch_size": "what the plan found to fit in memory",
     "batch_voxels": "no limit but the plan's",
+    "patch_voxels": "the plan's patch, however large",
     "base_features": "the width the plan's memory estimate counts with",
     "optimizer": "stochastic gradient descent with Nesterov momentum",
     "learning_rate": "0.01 at the start",
@@ -210,12 +299,22 @@ REASONS = {
     "augmentation": "all of nnU-Net's transforms with its ranges and probabilities",
 }
 
-OURS = ("minutes", "batch_voxels", "base_features", "weight_averaging", "precision", "compiled", "validation_cases")
+OURS = (
+    "minutes",
+    "batch_voxels",
+    "patch_voxels",
+    "base_features",
+    "weight_averaging",
+    "precision",
+    "compiled",
+    "validation_cases",
+)
 DIFFERENT = {
     "epochs": "time is what is given",
     "minutes": "the budget you gave; the learning rate reaches zero at its end",
     "iterations_per_epoch": "shorter epochs, so that the curve says something within minutes",
     "batch_voxels": "batches of about 360,000 voxels: when time is short, more steps gain more than larger batches",
+    "patch_voxels": "in minutes, small patches learn more than few steps on large ones; the more time, the larger",
     "base_features": "half the width makes a step three times faster; in minutes, steps win over width",
     "optimizer": "AdamW needs no warm-up of its momentum and finds a good region in far fewer steps",
     "learning_rate": "as high as AdamW stays stable with instance normalization",

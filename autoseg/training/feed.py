@@ -41,7 +41,7 @@ class Feed:
         previous: Mapping[str, LabelArray] | None = None,
     ) -> None:
         self.prepared, self.blueprint, self.compute, self.team = prepared, blueprint, compute, Team.current()
-        self.configuration = prepared.configuration
+        self.configuration = blueprint.fitted(prepared.configuration)
         self.sampler = blueprint.sampler or draw_patches
         self.training_names, self.validation_names = _names(prepared, fold)
         self.previous: dict[str, LabelArray] | None = None
@@ -119,6 +119,10 @@ class Feed:
         """A validation batch of the network's own size, on the device."""
         patch = self.configuration.patch_size
         return self._to_device(self._cut(self.validation, self._places(self.validation, patch, random), patch))
+
+    def prepare_training(self) -> None:
+        """Read what is trained on, if that was not done yet."""
+        _ = self.training
 
     def prepare_validation(self) -> None:
         """Read what validation reads, if that was not done yet."""

@@ -29,15 +29,16 @@ class EpochRecord:
     validation_loss: float
     pseudo_dice: tuple[float, ...]
     learning_rate: float
-    timings: dict[str, float]  # seconds of this epoch by part: patches, augmentation, forward, backward, validation
+    timings: dict[str, float]  # seconds of this epoch by part: reading, patches, augmentation, forward ...
     patches: int = 0
     case_dice: tuple[float, ...] = ()
     holding: tuple[float, ...] = ()
 
     @property
     def step_seconds(self) -> float:
-        """What a training step took, validation left out."""
-        steps = sum(s for name, s in self.timings.items() if name not in ("validation", "whole cases"))
+        """What a training step took; reading the cases and validation are left out."""
+        apart = ("reading", "validation", "whole cases")
+        steps = sum(s for name, s in self.timings.items() if name not in apart)
         return steps / max(self.iterations, 1)
 
     @property

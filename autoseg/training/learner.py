@@ -200,5 +200,7 @@ def make_optimizer(network: nn.Module, blueprint: Blueprint) -> torch.optim.Opti
     """Nesterov SGD or AdamW over all weights."""
     weights, rate, decay = network.parameters(), blueprint.learning_rate, blueprint.weight_decay
     if blueprint.optimizer == "sgd":
-        return torch.optim.SGD(weights, rate, momentum=blueprint.momentum, weight_decay=decay, nesterov=blueprint.momentum > 0)
+        return torch.optim.SGD(
+            weights, rate, momentum=blueprint.momentum, weight_decay=decay, nesterov=blueprint.momentum > 0
+        )
     return torch.optim.AdamW(weights, rate, betas=(blueprint.momentum, 0.999), weight_decay=decay)

@@ -184,6 +184,8 @@ class Training(Shown):
         """
         watch, started, base = Stopwatch(self.compute.wait), time.perf_counter(), self.seconds
         self.stopped = None
+        with watch("reading"), self._explained():
+            self.feed.prepare_training()  # once, and no part of what a step costs
         while len(self.losses) < self.blueprint.iterations_per_epoch:
             self._step(watch)
             self.seconds = self.team.agree(base + time.perf_counter() - started)
@@ -206,8 +208,8 @@ class Training(Shown):
 
     def _validate(self, watch: Stopwatch, base: float) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
         """Loss and pseudo Dice on patches; now and then the Dice of whole cases."""
-        with watch("patches"):
-            self.feed.prepare_validation()  # read once, and no part of what a validation costs
+        with watch("reading"):
+            self.feed.prepare_validation()  # once, and no part of what a validation costs
         with watch("validation"):
             longest = (self.seconds - base) / 20 if self.blueprint.minutes else float("inf")
             validation_loss, pseudo_dice = validate_patches(self.learner, self.feed, longest)

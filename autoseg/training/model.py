@@ -165,11 +165,10 @@ def build_network(configuration: Configuration, blueprint: Blueprint) -> nn.Modu
 def write_tensors(path: PathLike, tensors: Mapping[str, Tensor], about: Mapping[str, Any] | None = None) -> None:
     """Write tensors, and JSON about them, to one safetensors file in one step."""
     content = tensor_bytes(tensors, {"about": json.dumps(to_jsonable(dict(about or {})))})
-    with atomic_path(path) as temporary:
-        with temporary.open("wb") as file:  # safetensors' own writer hides a full disk in an error of another kind
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())  # or a power cut may leave the new name without its content
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        file.write(content)  # safetensors' own writer hides a full disk in an error of another kind
+        file.flush()
+        os.fsync(file.fileno())  # or a power cut may leave the new name without its content
 
 
 def tensor_bytes(tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:

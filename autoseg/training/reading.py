@@ -73,8 +73,8 @@ def _not_sampled(history: History) -> list[str]:
             f"foreground_fraction, or check that {them} annotated in the training cases."
         )
     if never:
-        why = f": no training case seems to hold {'it' if len(never) == 1 else 'them'}." if patches >= TOLD else " yet."
-        sentences.append(f"{_named(never)} in none of {sampled}{why}")
+        why = f": no training case seems to hold {'it' if len(never) == 1 else 'them'}"
+        sentences.append(f"{_named(never)} in none of {sampled}{why if patches >= TOLD else ' yet'}.")
     return sentences
 
 
@@ -116,9 +116,10 @@ def _never_predicted(history: History) -> list[str]:
     zero = [name for name, dice in last if dice == 0]
     if not zero or len(history) < RECENT:
         return []
+    names = _named(zero).rpartition(" ")[0]
     return [
-        f"{_named(zero).rpartition(' ')[0]}: still 0. Small or rare labels are found later than others; if it stays so, "
-        "look at the label maps, or train longer."
+        f"{names}: still 0. Small or rare labels are found later than others; if it stays so, look at the label maps, "
+        "or train longer."
     ]
 
 

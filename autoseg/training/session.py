@@ -50,6 +50,7 @@ def probe_steps(configuration: Configuration, *, blueprint: Blueprint | None = N
     'an iteration takes ... s here'
     """
     blueprint = blueprint or Blueprint.nnunet()
+    configuration = blueprint.fitted(configuration)
     compute = choose_compute(None, blueprint.precision)
     network = compute.place(build_network(configuration, blueprint), configuration.dimensions)
     loss = blueprint.loss or default_loss(configuration.labels, batch_dice=configuration.batch_dice)
