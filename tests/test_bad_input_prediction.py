@@ -76,6 +76,40 @@ def test_an_empty_folder_is_named(tmp_path):
         predict([])
 
 
+@pytest.mark.parametrize("shape", [(0, 5, 5), (4, 0, 3)])
+def test_an_empty_image_is_none(shape):
+    with pytest.raises(DatasetError, match=r"this cannot be predicted: an array of shape .* none of them empty"):
+        predict(np.zeros(shape, np.float32))
+
+
+def test_a_spacing_that_is_one_number_is_refused():
+    with pytest.raises(DatasetError, match=r"spacing has 1 number\(s\), 2.0, but the image .* has 3 axes"):
+        predict(noise(), spacing=2.0)
+
+
+def test_an_array_may_bring_its_spacing():
+    pair = (noise(), (2.0, 1.5, 1.0))
+    found = [predict(pair)[0], *predict([pair, noise()])]
+    assert [p.label_map.grid.spacing for p in found] == [pair[1], pair[1], (1.0, 1.0, 1.0)]
+    assert [p.case.name for p in found] == ["image_0", "image_0", "image_1"]
+    assert isinstance(found[0].native, np.ndarray)
+
+
+def test_a_tuple_of_paths_is_one_case_for_a_model_of_as_many_channels(tmp_path):
+    paths = tuple(write(tmp_path, f"scan_000{c}.nii.gz", noise(seed=c)) for c in (0, 1))
+    (found,) = predict(paths, random_model(two_channels()))
+    assert (found.case.name, len(found.case.image_paths)) == ("scan", 2)
+    assert [p.case.name for p in predict(paths)] == ["scan", "scan_0001"], "two scans for a model of one channel"
+
+
+def two_channels():
+    one = MODEL.configuration
+    network = replace(one.network, in_channels=2)
+    return replace(
+        one, channels=("a", "b"), network=network, normalization=one.normalization * 2, mask_background=(False, False)
+    )
+
+
 def test_an_image_smaller_than_the_patch_is_predicted():
     small = tuple(max(2, n // 3) for n in SPACE)
     (found,) = predict(noise(small))
@@ -92,6 +126,33 @@ def test_a_spacing_far_from_training_is_predicted_with_a_warning():
 
 
 # models
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (np.zeros((4, 4, 4)), "this is no trained model, but of type ndarray. The models come first"),
+        (None, "of type NoneType. The models come first"),
+        ("runs/fold_0", r"of type str. Open it: autoseg.open_models\('runs/fold_0'\)"),
+        ([MODEL, MODEL.network()], "of type UNet. The models come first"),
+        ([], "no model was given"),
+    ],
+)
+def test_what_is_no_model_is_named(given, message):
+    for verb in (autoseg.predict, autoseg.uncertainty):
+        with pytest.raises(PredictionError, match=message):
+            verb(given, noise())
+
+
+def test_a_training_is_not_trained_by_predicting_with_it():
+    dataset = autoseg.sample_dataset()
+    plan = autoseg.make_plan(autoseg.extract_fingerprint(dataset, show_progress=False))
+    few = replace(dataset, training=dataset.training[:5], splits=())
+    prepared = autoseg.preprocess(few, plan["2d"], show_progress=False)
+    training = autoseg.Training(prepared, blueprint=autoseg.Blueprint.quick(minutes=1, base_features=2))
+    with pytest.raises(PredictionError, match=r"of type Training\. Pass training\.model"):
+        predict(noise(), training)
+    assert not training.epochs
 
 
 @pytest.mark.parametrize("missing", ["model.json", "weights.safetensors"])
@@ -183,6 +244,18 @@ def test_two_cases_of_one_name_are_refused_before_one_overwrites_the_other(tmp_p
     paths = [write(tmp_path / side, "scan.nii.gz") for side in ("left", "right")]
     with pytest.raises(PredictionError, match=r"2 cases would be written to the same file, scan\.nii\.gz"):
         predict(paths, folder=tmp_path / "out")
+
+
+def test_no_label_map_is_written_over_an_image(tmp_path):
+    for name in ("scan_0000.nii.gz", "other.nii.gz"):
+        write(tmp_path, name)
+    before = {p: p.read_bytes() for p in tmp_path.iterdir()}
+    for what in (tmp_path, tmp_path / "other.nii.gz"):
+        with pytest.raises(PredictionError, match="holds the images, and .* Give another folder for the label maps"):
+            predict(what, folder=tmp_path)
+    assert {p: p.read_bytes() for p in tmp_path.iterdir()} == before
+    predict(tmp_path / "scan_0000.nii.gz", folder=tmp_path)
+    assert (tmp_path / "scan.nii.gz").exists(), "as nnU-Net calls it"
 
 
 def test_a_rerun_computes_what_is_missing_and_what_changed(tmp_path, monkeypatch):

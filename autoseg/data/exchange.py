@@ -47,10 +47,10 @@ def library_of(what: Any) -> str:
 
 
 def _from_array(array: np.ndarray, spacing: Sequence[float] | None) -> tuple[np.ndarray, Grid]:
-    if array.dtype.kind not in "buif" or array.ndim not in (2, 3, 4):
+    if array.dtype.kind not in "buif" or array.ndim not in (2, 3, 4) or not array.size:
         raise ImageError(
             f"an array of shape {array.shape} and type {array.dtype} is no image. The axes are (y, x), (z, y, x) or "
-            "(channel, z, y, x), and the values numbers."
+            "(channel, z, y, x), none of them empty, and the values numbers."
         )
     if array.dtype == np.uint8 and array.ndim > 2 and array.shape[-1] in (3, 4):
         array = np.moveaxis(array, -1, 0)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from autoseg.core.errors import DatasetError, ImageError
 from autoseg.data.dataset import Case, Dataset, Held
 from autoseg.data.exchange import library_of, voxels_from
@@ -92,7 +94,8 @@ def case_from(
 ) -> Case:
     """A case to predict: a path, a folder with a DICOM series, paths of one file a channel, an array, or an image.
 
-    Raises `DatasetError` where it is none of these or does not have the `channels`.
+    It is called as its file is, less the number of the first channel, ``_0000``. A tuple of an array and its spacing
+    brings its own. Raises `DatasetError` where it is none of these or does not have the `channels`.
 
     >>> import numpy as np
     >>> case = case_from(np.zeros((4, 5, 6)), channels=("CT",), labels=Labels({"background": 0, "liver": 1}))
@@ -106,8 +109,11 @@ def case_from(
         missing = [p for p in paths if not p.exists()]
         if missing:
             raise DatasetError(f"{missing[0]} does not exist.")
-        called = name or (paths[0].name if paths[0].is_dir() else paths[0].name[: -len(suffix_of(paths[0])) or None])
+        stem = paths[0].name if paths[0].is_dir() else paths[0].name[: -len(suffix_of(paths[0])) or None]
+        called = name or stem.removesuffix("_0000") or stem
         return Case(name=called, image_paths=paths, label_path=None, channels=tuple(channels), labels=labels)
+    if is_spaced(what):
+        what, spacing = what
     try:
         image = what if isinstance(what, Image) else Image.of(what, spacing=spacing, channels=channels)
     except ImageError as error:
@@ -120,6 +126,16 @@ def case_from(
         labels=labels,
         held=Held(image, library="" if isinstance(what, Image) else library_of(what)),
     )
+
+
+def is_spaced(what: Any) -> bool:
+    """Whether this is an array with its spacing.
+
+    >>> is_spaced((np.zeros((4, 5)), (0.5, 0.5))), is_spaced((np.zeros((4, 5)), np.zeros((4, 5))))
+    (True, False)
+    """
+    pair = isinstance(what, tuple) and len(what) == 2 and hasattr(what[0], "__array__")
+    return pair and np.ndim(what[1]) == 1 and len(what[1]) in (2, 3)
 
 
 def _paths(what: Any) -> tuple[Path, ...]:

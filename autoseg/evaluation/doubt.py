@@ -16,11 +16,11 @@ from autoseg.core.errors import PredictionError
 from autoseg.core.shown import Shown
 from autoseg.core.types import Axes, ImageArray, LabelArray, Mask
 from autoseg.data.checks import load_image
-from autoseg.data.dataset import Case, Dataset
+from autoseg.data.dataset import Case
 from autoseg.data.images import LabelMap
 from autoseg.data.labels import Labels
-from autoseg.data.memory import case_from
-from autoseg.prediction.predictor import default_window, stages_of
+from autoseg.prediction.inference import cases_of
+from autoseg.prediction.predictor import default_window, models_of, stages_of
 from autoseg.prediction.sliding_window import Window, predict_logits
 from autoseg.preprocessing.cases import PreprocessedCase, label_map_of, preprocess_case, restore_probabilities
 from autoseg.training.compute import Compute, choose_compute
@@ -129,7 +129,7 @@ def uncertainty(
 
     Args:
         models: of one configuration; usually its folds.
-        what: a case, a path, an array or an image, or several of them; a dataset, whose test cases are then taken.
+        what: whatever `predict` takes: a case, a path, a folder, an array or an image, or several of them.
         members: who is compared: ``"models"`` (the default where there are several), each with its mirror images
             averaged; ``"mirrorings"`` of the models' mean (the default for one model); or ``"both"``, each apart.
         spacing: of arrays, mm in the array's order.
@@ -147,24 +147,16 @@ def uncertainty(
     """
     from tqdm.auto import tqdm
 
-    stages = stages_of([models] if isinstance(models, TrainedModel) else models)
+    stages = stages_of(models_of(models))
     if len(stages) > 1:
         raise PredictionError("the stages of a cascade cannot be asked apart. Give the models of one configuration.")
     models = stages[0]
     if members not in (None, "models", "mirrorings", "both"):
         raise PredictionError(f"members={members!r} is not known. Give 'models', 'mirrorings' or 'both'.")
     panel = _Panel(models, default_window(models), choose_compute(device, models[0].blueprint.precision), members)
-    cases = _cases(what, models[0], spacing)
+    cases = cases_of(what, models[0].configuration, spacing)
     shown = tqdm(cases, desc="uncertainty", unit="case", disable=not show_progress, leave=False)
     return Uncertainties(tuple(panel(case) for case in shown))
-
-
-def _cases(what: Any, model: TrainedModel, spacing: Sequence[float] | None) -> list[Case]:
-    given = what.test if isinstance(what, Dataset) else what if isinstance(what, list | tuple) else [what]
-    if not given:
-        raise PredictionError("there are no cases. Pass some, for example dataset.fold(0).validation.")
-    facts = model.configuration
-    return [case_from(w, channels=facts.channels, labels=facts.labels, spacing=spacing) for w in given]
 
 
 Look = tuple[nn.Module, Axes, Window]  # a network, the axes of the image it sees mirrored, and how it is covered

@@ -51,7 +51,7 @@ def surface_distance(predicted: Mask, reference: Mask, spacing: Spacing, *, tole
 
     there = _around(predicted | reference)
     first, second = (torch.from_numpy(np.ascontiguousarray(m[there]))[None, None] for m in (predicted, reference))
-    common = {"include_background": True, "spacing": list(spacing)}
+    common = {"include_background": True, "spacing": [float(s) for s in spacing]}
     return SurfaceDistance(
         hd95=float(compute_hausdorff_distance(first, second, percentile=95, **common)),
         average=float(compute_average_surface_distance(first, second, symmetric=True, **common)),

@@ -18,11 +18,11 @@ from autoseg.core.types import PathLike
 from autoseg.data.dataset import Case, Dataset
 from autoseg.data.images import read_label_map, write_label_map
 from autoseg.data.labels import Labels
-from autoseg.data.memory import case_from
+from autoseg.data.memory import case_from, is_spaced
 from autoseg.data.pairs import images_in
 from autoseg.planning.configuration import Configuration
 from autoseg.prediction.postprocessing import Postprocessing
-from autoseg.prediction.predictor import Options, Predictor
+from autoseg.prediction.predictor import Options, Predictor, models_of
 from autoseg.prediction.predictor import default_window as default_window
 from autoseg.prediction.results import Prediction as Prediction
 from autoseg.prediction.results import Predictions as Predictions
@@ -50,8 +50,9 @@ def predict(
     Args:
         models: models of one configuration, whose logits are averaged; of a cascade those of both stages in one list.
         what: a case, or several; a dataset, whose test cases are then predicted; the path of a file, of a folder with
-            images or with a DICOM series, or a tuple of paths, one a channel; a numpy array, or an image of SimpleITK,
-            nibabel or TorchIO. ``prediction.native`` is of the type that was given, on the same grid.
+            images or with a DICOM series, or a tuple of paths, one a channel; a numpy array, a tuple of an array and
+            its spacing, or an image of SimpleITK, nibabel or TorchIO. ``prediction.native`` is of the type that was
+            given, on the same grid.
         spacing: of arrays, mm in the array's order.
         folder: label maps are written there as soon as they are made; the same call again computes only what is
             missing.
@@ -74,12 +75,11 @@ def predict(
     >>> autoseg.predict(training.model, array, spacing=(1, 1, 1), show_progress=False)[0].native.shape == array.shape
     True
     """
-    group = [models] if isinstance(models, TrainedModel) else list(models)
     options = Options(mirroring=mirroring, overlap=overlap, probabilities=probabilities)
     if client is not None:
         folder = shared_folder(folder, "predict")
     run = partial(_predict, spacing=spacing, folder=folder, device=device, client=client, show_progress=show_progress)
-    return run([group], what, options)
+    return run([models_of(models)], what, options)
 
 
 def predict_together(
@@ -112,10 +112,10 @@ def _predict(
     show_progress: bool,
 ) -> Predictions:
     predictor = Predictor(groups, options, device)
-    cases = _cases(what, predictor.configuration, spacing)
+    cases = cases_of(what, predictor.configuration, spacing)
+    if folder is not None:
+        _require_files_of_their_own(cases, Path(folder), what)
     shelf = None if folder is None else Shelf(Path(folder), predictor.key, predictor.configuration.labels)
-    if shelf:
-        _require_names(shelf, cases)
     run = _Run(predictor, shelf)
     try:
         outcomes = map(run.attempt, cases) if client is None else run.on_workers(client, cases)
@@ -203,24 +203,38 @@ def _write_prediction(job: tuple[Case, Path], *, predictor: Predictor) -> Autose
     return None
 
 
-def _require_names(shelf: Shelf, cases: Sequence[Case]) -> None:
-    """Each case writes a file of its own."""
-    name, times = Counter(shelf.path_of(case).name for case in cases).most_common(1)[0]
+def _require_files_of_their_own(cases: Sequence[Case], folder: Path, what: Any) -> None:
+    """Each case writes a file of its own, and none is written over an image."""
+    name, times = Counter(_path_of(case, folder).name for case in cases).most_common(1)[0]
     if times > 1:
         raise PredictionError(
             f"{times} cases would be written to the same file, {name}. Give them names of their own, or predict each "
             "into a folder of its own."
         )
+    images = {path.resolve() for case in cases for path in case.image_paths}
+    written = [_path_of(case, folder).resolve() for case in cases]
+    among = isinstance(what, str | Path) and Path(what).is_dir() and Path(what).resolve() == folder.resolve()
+    if among or images.intersection(written):
+        raise PredictionError(
+            f"{folder} holds the images, and {name} and others would be written over them or be taken for images the "
+            "next time. Give another folder for the label maps."
+        )
 
 
-def _cases(what: Any, configuration: Configuration, spacing: Sequence[float] | None) -> Sequence[Case]:
-    """The cases of whatever was given."""
-    make = partial(case_from, channels=configuration.channels, labels=configuration.labels, spacing=spacing)
+def _path_of(case: Case, folder: Path) -> Path:
+    """The file of a case's label map: its own name and format."""
+    return folder / f"{case.name}{case.file_ending}"
+
+
+def cases_of(what: Any, configuration: Configuration, spacing: Sequence[float] | None) -> Sequence[Case]:
+    """The cases of whatever was given. Raises `PredictionError` where there are none."""
+    channels = configuration.channels
+    make = partial(case_from, channels=channels, labels=configuration.labels, spacing=spacing)
     if isinstance(what, Dataset):
         cases: Sequence[Any] = what.test
     elif isinstance(what, str | Path) and Path(what).is_dir():
-        cases = images_in(Path(what), len(configuration.channels))
-    elif isinstance(what, list | tuple):
+        cases = images_in(Path(what), len(channels))
+    elif isinstance(what, list | tuple) and not _is_one(what, len(channels)):
         cases = what
     else:
         cases = [what]
@@ -229,8 +243,14 @@ def _cases(what: Any, configuration: Configuration, spacing: Sequence[float] | N
     return [make(case, name=None if _has_a_name(case) else f"image_{i}") for i, case in enumerate(cases)]
 
 
+def _is_one(what: Sequence[Any], channels: int) -> bool:
+    """Whether a tuple is one case: a path for each channel, or an array with its spacing."""
+    paths = all(isinstance(part, str | Path) for part in what)
+    return isinstance(what, tuple) and ((paths and len(what) == channels > 1) or is_spaced(what))
+
+
 def _has_a_name(what: Any) -> bool:
-    return isinstance(what, Case | str | Path | tuple)
+    return isinstance(what, Case | str | Path) or (isinstance(what, tuple) and not is_spaced(what))
 
 
 class Shelf:
@@ -249,8 +269,8 @@ class Shelf:
             (folder / stale).unlink(missing_ok=True)
 
     def path_of(self, case: Case) -> Path:
-        """The file of a case: its own name and format."""
-        return self.folder / f"{case.name}{case.file_ending}"
+        """The file of a case."""
+        return _path_of(case, self.folder)
 
     def find(self, case: Case) -> Prediction | None:
         """The finished prediction of a case, if these models made it of this image."""

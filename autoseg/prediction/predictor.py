@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -62,11 +63,30 @@ def default_window(models: Sequence[TrainedModel], options: Options = Options())
     return Window(patch_size=models[0].configuration.patch_size, overlap=options.overlap, mirror_axes=axes)
 
 
+def models_of(given: Any) -> list[TrainedModel]:
+    """One model or several as a list. Raises `PredictionError` for anything else, with what to pass instead."""
+    if isinstance(given, TrainedModel):
+        return [given]
+    found = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+    wrong = [model for model in found if not isinstance(model, TrainedModel)]
+    if not found:
+        raise PredictionError("no model was given. Pass training.model, or a list of models of several folds.")
+    if wrong:
+        kind = type(wrong[0]).__name__
+        instead = {
+            "Training": "Pass training.model.",
+            "CrossValidation": "Pass the models of a run: run.together.",
+            "Choice": "It predicts itself: choice.predict(what).",
+        }
+        path = f"Open it: autoseg.open_models({str(wrong[0])!r})." if isinstance(wrong[0], str | PathLike) else ""
+        order = "The models come first, then what they predict: predict(training.model, case)."
+        raise PredictionError(f"this is no trained model, but of type {kind}. {path or instead.get(kind, order)}")
+    return found
+
+
 def stages_of(models: Iterable[TrainedModel]) -> list[list[TrainedModel]]:
     """The models of each stage, the first stage first. Raises `PredictionError` where they do not belong together."""
-    models = list(models)
-    if not models:
-        raise PredictionError("no model was given. Pass training.model, or a list of models of several folds.")
+    models = models_of(models)
     final = [m for m in models if m.configuration.previous_stage is not None] or models
     name = final[0].configuration.previous_stage
     earlier = [m for m in models if all(m is not other for other in final)]
