@@ -130,6 +130,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     say(repr(evaluation))
     if options.csv:
         say(f"Scores of every case: {evaluation.to_csv(options.csv)}")
+    if options.json:
+        say(f"The same as nnU-Net writes it: {evaluation.to_json(options.json)}")
     return 0
 
 
@@ -274,6 +276,7 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], int], str, tuple[Option, .
             ("predictions", {"metavar": "FOLDER", "help": "label maps named after the cases"}),
             DATA,
             ("--csv", {"metavar": "FILE", "help": "write the scores of every case"}),
+            ("--json", {"metavar": "FILE", "help": "write them as nnU-Net does, such as summary.json"}),
         ),
     ),
     "report": (

@@ -79,3 +79,8 @@ def test_a_prediction_on_another_grid_is_refused():
 def test_nothing_to_evaluate_is_said():
     with pytest.raises(EvaluationError, match="no predictions"):
         evaluate([], None)
+
+
+def test_what_holds_no_predictions_cannot_be_written_as_a_summary(tmp_path):
+    with pytest.raises(EvaluationError, match="holds no predictions"):
+        Evaluation(()).to_json(tmp_path / "summary.json")

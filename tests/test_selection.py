@@ -100,6 +100,11 @@ def test_the_best_is_chosen_among_single_ones_and_their_pair_and_can_predict(dat
     assert prediction.label_map.array.shape == SHAPE
 
 
+def test_runs_know_what_they_were_judged_on(dataset, runs):
+    choice, same = (autoseg.choose_best(runs, *given, show_progress=False) for given in ((), (dataset,)))
+    assert choice.decisions == same.decisions
+
+
 def test_what_is_written_is_postprocessed_too(dataset, runs, tmp_path):
     choice = autoseg.choose_best(runs, dataset, show_progress=False)
     rule = Postprocessing((dataset.labels.foreground,))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 from autoseg.core.errors import EvaluationError
 from autoseg.core.shown import Shown
@@ -29,19 +30,29 @@ class Interval:
 
 
 def bootstrap(values: Sequence[float], *, confidence: float = 0.95) -> Interval:
-    """The mean of some values with its percentile bootstrap interval; NaN is left out.
+    """The mean of some values with its bootstrap interval; NaN is left out.
 
-    Cases are drawn with replacement, always by the same seed. Source: Efron & Tibshirani 1993, chapter 13.
+    Cases are drawn with replacement, always by the same seed. Plain percentiles of few cases are too narrow (of 8 cases
+    87 % of the intervals hold the true mean, not 95 %), so they are taken further out by what Student's t is wider than
+    a normal distribution. Source: Hesterberg 2015, 'What teachers should know about the bootstrap'
+    (expanded percentiles).
 
     >>> print(bootstrap([0.8, 0.9, 0.85, 0.7]))
-    0.812 (0.738 to 0.875)
+    0.812 (0.700 to 0.900)
     """
     known = np.array([v for v in values if not np.isnan(v)])
     if not len(known):
         return Interval(float("nan"), float("nan"), float("nan"))
     drawn = np.random.default_rng(SEED).integers(len(known), size=(DRAWS, len(known)))
-    low, high = np.quantile(known[drawn].mean(axis=1), [(1 - confidence) / 2, (1 + confidence) / 2])
+    tail = _tail(len(known), (1 - confidence) / 2)
+    low, high = np.quantile(known[drawn].mean(axis=1), [tail, 1 - tail])
     return Interval(float(known.mean()), float(low), float(high))
+
+
+def _tail(count: int, tail: float) -> float:
+    """The share of bootstrap means on either side that makes up for so few cases."""
+    wider = stats.t.ppf(tail, count - 1) * np.sqrt(count / (count - 1)) if count > 1 else 0.0
+    return float(stats.norm.cdf(wider))
 
 
 def intervals(evaluation: Evaluation) -> dict[str, Interval]:

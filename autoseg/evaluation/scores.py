@@ -115,6 +115,14 @@ class Evaluation(Shown):
         """Write the table in one step."""
         return write_text(path, self.table().to_csv(index=False))
 
+    def to_json(self, path: PathLike) -> Path:
+        """Write ``summary.json`` as nnU-Net does, in one step. Raises `EvaluationError` without predictions."""
+        from autoseg.evaluation.summary import write_summary
+
+        if not self.predictions:
+            raise EvaluationError("this evaluation holds no predictions, which say what the labels mean.")
+        return write_summary(self, self.predictions[0].label_map.labels, path)
+
     def __repr__(self) -> str:
         means = ", ".join(f"{name} {value:.3f}" for name, value in self.by_label.items())
         worst = ", ".join(f"{name} {self.by_case[name]:.3f}" for name in self.worst(3))

@@ -44,6 +44,7 @@ class CrossValidation(Shown):
     models: tuple[TrainedModel, ...]
     predictions: Predictions
     evaluation: Evaluation
+    dataset: Dataset
     previous: tuple[TrainedModel, ...] = ()
 
     @property
@@ -145,6 +146,7 @@ class _Folds:
             models=tuple(model for model, _ in trained),
             predictions=found,
             evaluation=evaluate(found, self.dataset),
+            dataset=self.dataset,
             previous=() if first is None else tuple(self.done[first, k][0] for k in folds),
         )
 
@@ -203,23 +205,27 @@ class Choice(Shown):
         )
 
 
-def choose_best(runs: Sequence[CrossValidation], dataset: Dataset, *, show_progress: bool = True) -> Choice:
+def choose_best(
+    runs: Sequence[CrossValidation], dataset: Dataset | None = None, *, show_progress: bool = True
+) -> Choice:
     """The configuration, or the pair of them, with the highest mean Dice; then nnU-Net's rule for postprocessing.
 
-    Pairs average the probabilities of the models that did not see a case, computed here again. Raises
-    `EvaluationError` where the runs do not cover the same cases.
+    They are judged on the `dataset` that they were cross-validated on, where no other is given. Pairs average the
+    probabilities of the models that did not see a case, computed here again. Raises `EvaluationError` where the runs do
+    not cover the same cases.
 
     >>> quick = training.blueprint
     >>> runs = autoseg.cross_validate(
     ...     dataset, plan, ["2d"], folds=[0], blueprint=quick, folder="work", show_progress=False
     ... )
-    >>> autoseg.choose_best(runs, dataset, show_progress=False)
+    >>> autoseg.choose_best(runs, show_progress=False)
     Choice(2d: mean Dice ...)
       configuration: 2d has the highest mean Dice, ...; from 1 of 5 folds, so this is weak
       postprocessing: ...
     """
     if not runs:
         raise EvaluationError("there are no runs to choose from. Pass what cross_validate returned.")
+    dataset = runs[0].dataset if dataset is None else dataset
     if len({frozenset(run.evaluation.cases) for run in runs}) > 1:
         raise EvaluationError("the runs were judged on different cases. Train all configurations on the same folds.")
     candidates: list[tuple[tuple[CrossValidation, ...], Predictions, Evaluation]] = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,12 @@ def summary_of(evaluation: Evaluation, labels: Labels) -> dict[str, Any]:
     ``compute_metrics_on_folder``.
     """
     key = {name: str(values[0]) if len(values) == 1 else str(values) for name, values in labels.regions.items()}
+    cases = {prediction.case.name: prediction.case for prediction in evaluation.predictions}
     per_case = []
     for name in evaluation.cases:
-        mine = [s for s in evaluation.scores if s.case == name]
-        per_case.append(
-            {"metrics": {key[s.label]: _metrics(s) for s in mine}, "prediction_file": name, "reference_file": name}
-        )
+        metrics = {key[s.label]: _metrics(s) for s in evaluation.scores if s.case == name}
+        files = (f"{name}{cases[name].file_ending}", str(cases[name].label_path)) if name in cases else (name, name)
+        per_case.append({"metrics": metrics, "prediction_file": files[0], "reference_file": files[1]})
     mean = {
         key[label]: _mean([_metrics(s) for s in evaluation.scores if s.label == label]) for label in evaluation.labels
     }
@@ -35,11 +36,11 @@ def summary_of(evaluation: Evaluation, labels: Labels) -> dict[str, Any]:
     return {"foreground_mean": foreground, "mean": mean, "metric_per_case": per_case}
 
 
-def write_summary(evaluation: Evaluation, labels: Labels, path: PathLike) -> None:
+def write_summary(evaluation: Evaluation, labels: Labels, path: PathLike) -> Path:
     """Write ``summary.json`` in one step; NaN stands bare, as nnU-Net has it."""
     import json
 
-    write_text(path, json.dumps(summary_of(evaluation, labels), indent=4, sort_keys=True))
+    return write_text(path, json.dumps(summary_of(evaluation, labels), indent=4, sort_keys=True))
 
 
 def _metrics(score: Score) -> dict[str, float]:
