@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import stat
+import sys
 import tempfile
 import zipfile
 
@@ -77,3 +80,21 @@ def test_a_missing_entry_is_answered_with_those_that_are_there(tmp_path):
         pytest.raises(StorageError, match="holds no b; it holds a"),
     ):
         archive.read("b")
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR])
+def test_links_and_devices_are_refused(tmp_path, kind):
+    entry = zipfile.ZipInfo("model.json")
+    entry.create_system, entry.external_attr = 3, (kind | 0o777) << 16
+    with (
+        pytest.raises(StorageError, match="holds 'model.json', a link or a device, as no model does"),
+        open_archive(zipped(tmp_path / "x.zip", [(entry, "/etc/passwd")])),
+    ):
+        pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes in folders")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "x.zip")
+    with pytest.raises(StorageError, match="x.zip is no file"), open_archive(tmp_path / "x.zip"):
+        pass

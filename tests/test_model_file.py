@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ from models import random_model
 import autoseg
 from autoseg.core.errors import ModelError
 from autoseg.data.normalization import CTNormalization
-from autoseg.training.model import TrainedModel
+from autoseg.training.model import TrainedModel, tensor_bytes
 
 
 @pytest.fixture
@@ -74,16 +75,51 @@ def test_a_folder_of_an_older_version_has_a_default_card(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model.json": b"{"}, "cannot be read: JSONDecodeError"),
+        ({"model.json": b"{"}, "cannot be read: model.json is not valid JSON"),
+        ({"model.json": b"[" * 10**5}, "cannot be read: model.json is not valid JSON"),
         ({"model.json": b"[]"}, "cannot be read"),
         ({"model.json": None}, "holds no model.json; it holds weights.safetensors, README.md"),
         ({"weights.safetensors": b"x" * 40}, "weights.safetensors in x.autoseg is damaged"),
         ({"../evil": b""}, "points out of its folder"),
+        ({"weights.safetensors": tensor_bytes({"a": torch.ones(2)})}, "there are 1 weights, too few"),
     ],
 )
 def test_damaged_files_are_refused_with_a_sentence(file, changes, message):
     with pytest.raises(ModelError, match=message):
         TrainedModel.load(rewritten(file, **changes))
+
+
+WRONG = {  # where, what, and what is said of it
+    "features": (("configuration", "network", "features"), [8, 10**30], "no network can be built"),
+    "wider": (("configuration", "network", "features"), [8, 32], "is (16, 8, 3, 3, 3), and the network's (32, 8"),
+    "blocks": (("configuration", "network", "encoder_blocks"), [10**9, 2], "weights, too few for the plan's"),
+    "kind": (("configuration", "network", "kind"), "os.system", "NetworkSpec.kind: 'os.system' is none of 'plain', "),
+    "spacing": (("configuration", "spacing"), ["a"] * 3, "Configuration.spacing: 'a' is no float"),
+    "batch size": (("configuration", "batch_size"), True, "Configuration.batch_size: True is no int"),
+    "network": (("blueprint", "network"), -1, "Blueprint.network: -1 is no component"),
+    "fold": (("fold",), None, "None is no int"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_value_of_the_wrong_kind_is_refused_before_a_network_is_made(file, what):
+    keys, value, message = WRONG[what]
+    inner = meta = json.loads(zipfile.ZipFile(file).read("model.json"))
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    with pytest.raises(ModelError, match=re.escape(message)):
+        TrainedModel.load(rewritten(file, **{"model.json": json.dumps(meta).encode()}))
+
+
+def test_a_file_of_another_version_says_which(file):
+    meta = json.loads(zipfile.ZipFile(file).read("model.json"))
+    meta["card"]["made_with"] = ["autoseg 99.1", "torch 9"]
+    opened = TrainedModel.load(rewritten(file, **{"model.json": json.dumps(meta).encode()}))
+    assert opened.card.made_with[0] == "autoseg 99.1"
+    meta["blueprint"]["attention"] = 3
+    with pytest.raises(ModelError, match=r"no field 'attention'.*made with autoseg 99.1, and this is autoseg \d"):
+        TrainedModel.load(rewritten(file, **{"model.json": json.dumps(meta).encode()}))
 
 
 def test_a_name_in_the_file_is_never_imported(file):

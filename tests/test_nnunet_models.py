@@ -17,18 +17,21 @@ import numpy as np
 import pytest
 import torch
 from configurations import configuration
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from models import random_model
 
 import autoseg
 from autoseg.core.errors import AutosegError, ModelError, PlanError
 from autoseg.data.labels import Labels
 from autoseg.data.normalization import CTNormalization, ZScore
-from autoseg.interop.nnunet_dataset import dataset_json
 from autoseg.interop.nnunet_export import export_nnunet_model
-from autoseg.interop.nnunet_model import configuration_from_nnunet, open_nnunet_model
+from autoseg.interop.nnunet_model import open_nnunet_model
 
 GOLDEN = Path(__file__).parent / "golden" / "interop"
 STEP = 3
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("os.system")
+JSON_VALUES = SCALARS | st.lists(SCALARS, max_size=4) | st.dictionaries(st.text(max_size=3), SCALARS, max_size=2)
 CUBES = configuration().network
 REGIONS = Labels({"background": 0, "whole": (1, 2), "core": 2}, region_order=(1, 2))
 KINDS = {
@@ -279,7 +282,7 @@ def test_a_plan_that_names_os_system_is_refused(folder, where):
         (("features_per_stage",), [8, 10**4], r"does not fit the plan.*must be \(10000,"),
         (("features_per_stage",), [8, 10**9], "no network can be built of the plan's numbers"),
         (("features_per_stage",), [8, -1], r"features_per_stage \[8, -1\]; it must hold 2 positive whole number"),
-        (("n_conv_per_stage",), [10**9, 2], "holds .* weights, too few for the plan's"),
+        (("n_conv_per_stage",), [10**9, 2], ".* weights, too few for the plan's"),
         (("n_conv_per_stage",), [2, 1], "which the plan's .* does not have"),
     ],
 )
@@ -304,16 +307,120 @@ def test_a_checkpoint_that_is_damaged_anywhere_is_refused_or_reads_the_same(fold
     assert all(torch.equal(found.weights[name], weight) for name, weight in expected.weights.items())
 
 
-def test_a_second_stage_is_not_opened():
-    plans = json.loads(zipfile.ZipFile(GOLDEN / "plain.zip").read(next(iter(plan_names()))))
-    plans["configurations"]["3d_fullres"]["previous_stage"] = "3d_lowres"
-    facts = dataset_json(["MRI"], configuration().labels, cases=1, ending=".nii.gz")
-    with pytest.raises(PlanError, match="refines what 3d_lowres predicts; autoseg opens only first stages"):
-        configuration_from_nnunet(plans, facts, "3d_fullres")
+def changed(folder, change):
+    """The folder's plans.json, changed in place."""
+    plans = json.loads((folder / "plans.json").read_text())
+    change(plans, plans["configurations"]["3d_fullres"])
+    (folder / "plans.json").write_text(json.dumps(plans))
 
 
-def plan_names():
-    return [name for name in zipfile.ZipFile(GOLDEN / "plain.zip").namelist() if name.endswith("plans.json")]
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("spacing", [1.0, "1", 1.0], "has spacing .*'1'.*; it must hold 3 positive number"),
+        ("patch_size", [15, 16, 16], "a patch of 15x16x16 voxels cannot be divided by the network's strides"),
+        ("batch_size", True, "batch_size of '3d_fullres' is True; it must be a whole number above 0"),
+        ("batch_dice", 1, "batch_dice of '3d_fullres' is 1; it must be true or false"),
+        ("use_mask_for_norm", [None], "use_mask_for_norm is None; it must be true or false"),
+        ("previous_stage", "../3d", r"refines what '../3d' predicts, and this plan has no such configuration"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_named(folder, key, value, message):
+    changed(folder, lambda plans, settings: settings.update({key: value}))
+    with pytest.raises(PlanError, match=message):
+        open_nnunet_model(folder)
+
+
+def test_orders_that_no_spline_has_are_refused(folder):
+    changed(folder, lambda plans, settings: settings["resampling_fn_data_kwargs"].update(order=9))
+    with pytest.raises(PlanError, match=r"the spline orders \(9, 1, 1, 0\); they go from 0 to 5"):
+        open_nnunet_model(folder)
+    changed(folder, lambda plans, settings: settings["resampling_fn_data_kwargs"].update(order=3))
+    for purpose in ("data", "seg", "probabilities"):
+        kwargs = f"resampling_fn_{purpose}_kwargs"
+        changed(folder, lambda plans, settings, kwargs=kwargs: settings[kwargs].update(force_separate_z="x"))
+    with pytest.raises(PlanError, match="force_separate_z is 'x'; it must be true, false or null"):
+        open_nnunet_model(folder)
+    changed(folder, lambda plans, settings: plans.update(transpose_forward=[0, 0, 1]))
+    with pytest.raises(PlanError, match=r"transpose_forward \[0, 0, 1\] and .* must each hold 0, 1 and 2"):
+        open_nnunet_model(folder)
+
+
+def older(plans, settings):
+    """A plan as nnU-Net wrote it before version 2.4: the network's numbers among the configuration's."""
+    network = settings.pop("architecture")["arch_kwargs"]
+    settings |= {
+        "UNet_class_name": "PlainConvUNet",
+        "UNet_base_num_features": network["features_per_stage"][0],
+        "unet_max_num_features": network["features_per_stage"][-1],
+        "n_conv_per_stage_encoder": network["n_conv_per_stage"],
+        "n_conv_per_stage_decoder": network["n_conv_per_stage_decoder"],
+        "num_pool_per_axis": [1, 1, 1],
+        "pool_op_kernel_sizes": network["strides"],
+        "conv_kernel_sizes": network["kernel_sizes"],
+    }
+
+
+def test_a_plan_of_before_version_2_4_opens_as_the_same(folder):
+    expected = open_nnunet_model(folder).configuration
+    changed(folder, older)
+    assert open_nnunet_model(folder).configuration == expected
+    changed(folder, lambda plans, settings: settings.update(UNet_class_name="os.system"))
+    with pytest.raises(PlanError, match="this configuration uses the network os.system, which autoseg does not have"):
+        open_nnunet_model(folder)
+
+
+@pytest.mark.parametrize("file", ["plans", "dataset", "dataset_fingerprint"])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_stands_in_a_file_only_our_errors_come_out(file, tmp_path, data):
+    if not any(tmp_path.iterdir()):
+        zipfile.ZipFile(GOLDEN / "plain.zip").extractall(tmp_path)
+    (path,) = tmp_path.glob(f"*/*/{file}.json")
+    (original := path.with_suffix(".kept")).exists() or original.write_bytes(path.read_bytes())
+    content = json.loads(original.read_text())
+    inner, key = data.draw(st.sampled_from(list(places(content))))
+    inner[key] = data.draw(JSON_VALUES)
+    path.write_text(json.dumps(content))
+    try:
+        model = open_nnunet_model(tmp_path)
+        assert repr(model) and repr(model.explain()) and model[0].network()
+    except AutosegError:
+        pass
+
+
+def places(content):
+    """Every container of a JSON document, with each of its keys."""
+    for key in content if isinstance(content, dict) else range(len(content)):
+        yield content, key
+        if isinstance(content[key], dict | list):
+            yield from places(content[key])
+
+
+# a cascade
+
+
+@pytest.fixture
+def cascade():
+    """Models of both stages: the second has a channel more for each label of the first."""
+    second = replace(CUBES, in_channels=CUBES.in_channels + 2)
+    stage = {"name": "3d_cascade_fullres", "previous_stage": "3d_lowres", "network": second}
+    return random_model(configuration(name="3d_lowres", spacing=(2.0, 2.0, 2.0))), random_model(configuration(**stage))
+
+
+def test_a_cascade_is_exported_stage_by_stage_and_opened_together(tmp_path, cascade):
+    low, full = (export_nnunet_model(model, tmp_path) for model in cascade)
+    assert json.loads((full / "plans.json").read_text())["configurations"]["3d_cascade_fullres"]["previous_stage"]
+    models = autoseg.open_models(full)
+    assert [m.configuration.name for m in models] == ["3d_lowres", "3d_cascade_fullres"]
+    assert models[1].configuration.network == cascade[1].configuration.network
+    image = np.random.RandomState(0).normal(size=(18, 20, 20)).astype(np.float32)
+    options = {"spacing": (1, 1, 1), "mirroring": False, "device": "cpu", "show_progress": False}
+    (found,), (expected,) = (autoseg.predict(group, image, **options) for group in (models, cascade))
+    np.testing.assert_array_equal(found.label_map.array, expected.label_map.array)
+    low.rename(low.with_name("elsewhere"))
+    with pytest.raises(ModelError, match=r"refines what 3d_lowres predicts, and there is no folder .*__3d_lowres"):
+        autoseg.open_models(full)
 
 
 def test_labels_and_channels_come_from_the_dataset_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ from autoseg.core.types import PathLike
 
 LARGEST_RATIO = 100  # of unpacked to packed bytes; weights shrink to nine tenths, JSON to a tenth
 LARGEST = 32 << 30  # bytes unpacked: five folds of nnU-Net's largest preset, with their optimizers, are 12 GB
+KINDS = {0, stat.S_IFREG, stat.S_IFDIR}  # of entries; 0 where the zip was not made on Unix
 SAME_DATE = (1980, 1, 1, 0, 0, 0)  # the same content gives the same file
 READING = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError, ValueError)
 
@@ -50,6 +52,8 @@ def open_archive(source: PathLike | BinaryIO, name: str | None = None) -> Iterat
     entries that would unpack to more than a hundred times their size.
     """
     name = name or str(source)
+    if isinstance(source, str | Path) and not Path(source).is_file():  # a pipe or a device may have no end
+        raise StorageError(f"{name} is no file.")
     try:
         file = zipfile.ZipFile(source)
     except READING as error:
@@ -65,6 +69,8 @@ def _require_harmless(entries: list[zipfile.ZipInfo], name: str) -> None:
         path = entry.filename
         if path.startswith(("/", "\\")) or ":" in path or ".." in PurePosixPath(path.replace("\\", "/")).parts:
             raise StorageError(f"{name} holds an entry {path!r}, which points out of its folder. It was not opened.")
+        if stat.S_IFMT(entry.external_attr >> 16) not in KINDS:
+            raise StorageError(f"{name} holds {path!r}, a link or a device, as no model does. It was not opened.")
         if path in seen:
             raise StorageError(f"{name} holds two entries called {path!r}; one could hide the other.")
         seen.add(path)

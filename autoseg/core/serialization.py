@@ -26,6 +26,7 @@ from autoseg.core.types import PathLike
 
 T = TypeVar("T")
 Components = Mapping[str, Callable[..., Any]]
+PLAIN: dict[Any, Any] = {bool: bool, int: int, float: int | float, str: str, Path: str}  # what JSON has for it
 
 
 def to_jsonable(value: Any) -> Any:
@@ -80,14 +81,25 @@ def from_jsonable(kind: Any, data: Any, components: Components | None = None) ->
     if origin is list:
         return [from_jsonable(arguments[0], item, components) for item in data]
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return {from_jsonable(arguments[0], k): from_jsonable(arguments[1], v, components) for k, v in data.items()}
+        key = arguments[0] if arguments[0] in (int, float) else str  # JSON has numbers as keys only in quotes
+        return {key(k): from_jsonable(arguments[1], v, components) for k, v in data.items()}
     if is_dataclass(kind):
         return _dataclass_from(kind, data, components)
-    if kind is float:
-        return math.nan if data is None else float(data)
-    if kind in (int, str, Path):
-        return kind(data)
-    return data
+    if origin is Callable:
+        raise StorageError(f"{data!r} is no component")
+    if origin is typing.Literal and data not in arguments:
+        raise StorageError(f"{data!r} is none of {', '.join(map(repr, arguments))}")
+    return _plain(kind, data) if kind in PLAIN else data
+
+
+def _plain(kind: Any, data: Any) -> Any:
+    """A number, a text or a truth value; `StorageError` where JSON holds one of another kind."""
+    if kind is float and data is None:
+        return math.nan
+    whole = kind is int and isinstance(data, float) and data.is_integer()
+    if not whole and (not isinstance(data, PLAIN[kind]) or (isinstance(data, bool) and kind is not bool)):
+        raise StorageError(f"{data!r} is no {kind.__name__}")
+    return kind(data)
 
 
 def _component(name: str, components: Components) -> Callable[..., Any]:
@@ -100,7 +112,7 @@ def _component(name: str, components: Components) -> Callable[..., Any]:
 
 
 def _from_union(kinds: tuple[Any, ...], data: Any, components: Components | None) -> Any:
-    if data is None:
+    if data is None and type(None) in kinds:
         return None
     if isinstance(data, dict) and "type" in data:
         named = [k for k in kinds if getattr(k, "__name__", "") == data["type"]]
@@ -123,11 +135,19 @@ def _dataclass_from(kind: Any, data: Any, components: Components | None) -> Any:
     unknown = sorted(set(data) - known - {"type"})
     if unknown:
         raise StorageError(f"{kind.__name__} has no field {unknown[0]!r}; was this written by a newer autoseg?")
-    given = {name: from_jsonable(hints[name], data[name], components) for name in known & set(data)}
+    given = {name: _field(kind, name, hints[name], data[name], components) for name in known & set(data)}
     try:
         return kind(**given)
     except TypeError as error:
         raise StorageError(f"a {kind.__name__} is incomplete: {error}") from error
+
+
+def _field(kind: Any, name: str, hint: Any, data: Any, components: Components | None) -> Any:
+    """The value of a field; errors say where it is."""
+    try:
+        return from_jsonable(hint, data, components)
+    except (StorageError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise StorageError(f"{kind.__name__}.{name}: {error}") from error
 
 
 @contextlib.contextmanager
@@ -191,13 +211,19 @@ def write_json(path: PathLike, value: Any) -> Path:
 
 def read_json(path: PathLike) -> Any:
     """Read JSON; a missing or damaged file is a `StorageError` that says where it breaks."""
-    path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        content = Path(path).read_bytes()
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise StorageError(f"{path} is not valid JSON: {error}") from error
+    return parse_json(content, str(path))
+
+
+def parse_json(content: bytes, name: str) -> Any:
+    """What JSON holds; `StorageError` where it is none, or nested deeper than anything we write."""
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:  # both kinds of wrong text are ValueErrors
+        raise StorageError(f"{name} is not valid JSON: {error}") from error
 
 
 def digest(value: Any) -> str:

@@ -23,6 +23,7 @@ Files = str | Sequence[PathLike | Sequence[PathLike]]  # a glob pattern, or a pa
 SAMPLE = 16  # photographs that are looked at to know whether they are in colour
 MOST = 256  # values beyond which a label map is taken for an image
 PARTS = r"(image|img|scan|volume|label|labels|mask|masks|seg|segmentation|gt|manual\d*)"
+FIRST = "_0000"  # channel of a case
 CHANNEL = re.compile(r"(.+)_(\d{4})")
 
 
@@ -120,6 +121,16 @@ def _is_slice(path: Path) -> bool:
         return suffix_of(path) == ".dcm"
     with path.open("rb") as file:
         return file.read(132)[128:] == b"DICM"
+
+
+def names_of(images: Sequence[tuple[Path, ...]]) -> list[str]:
+    """The names of cases in a folder: where all files are numbered as nnU-Net numbers channels, without the number.
+
+    >>> names_of([(Path("a_0000.png"), Path("a_0001.png"))]), names_of([(Path("f_0000.png"),), (Path("f_0001.png"),)])
+    (['a'], ['f_0000', 'f_0001'])
+    """
+    stems = [stem_of(paths[0]) for paths in images]
+    return [stem.removesuffix(FIRST) for stem in stems] if all(stem.endswith(FIRST) for stem in stems) else stems
 
 
 def _existing(path: Path) -> Path:

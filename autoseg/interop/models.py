@@ -18,7 +18,8 @@ def open_models(path: PathLike, *, components: Components | None = None) -> Sequ
 
     Args:
         path: a run (``work/runs/2d/fold_0``), a folder of folds (``work/runs/2d``), a ``.autoseg`` file, or nnU-Net's
-            model folder or zip. The first stage of a cascade is found beside it: ``work/runs/3d_lowres``.
+            model folder or zip. The first stage of a cascade is found beside it: ``work/runs/3d_lowres``, and for
+            nnU-Net ``nnUNetTrainer__nnUNetPlans__3d_lowres``.
         components: see `TrainedModel.load`.
 
     Raises `ModelError` where there is no model, or a file of it is missing or damaged.
@@ -28,15 +29,15 @@ def open_models(path: PathLike, *, components: Components | None = None) -> Sequ
     """
     path = Path(path)
     if path.is_file() and path.suffix != SUFFIX and _is_nnunets(path):
-        return open_nnunet_model(path)
-    if path.is_file() or not path.exists() or any((path / name).exists() for name in FILES):
+        return _nnunets(path)
+    if not path.is_dir() or any((path / name).exists() for name in FILES):
         return _with_first_stage([TrainedModel.load(path, components=components)], path.parent.parent, components)
     folds = [p for p in sorted(path.glob("fold_*")) if any((p / name).exists() for name in FILES)]
     if folds:
         models = [TrainedModel.load(fold, components=components) for fold in folds]
         return _with_first_stage(models, path.parent, components)
     if any(path.glob("**/plans.json")):
-        return open_nnunet_model(path)
+        return _nnunets(path)
     inside = ", ".join(sorted(p.name for p in path.iterdir())[:5]) or "nothing"
     raise ModelError(
         f"{path} holds no model, but {inside}. Give a run with model.json and weights.safetensors (such as "
@@ -47,6 +48,22 @@ def open_models(path: PathLike, *, components: Components | None = None) -> Sequ
 def _is_nnunets(path: Path) -> bool:
     with open_archive(path, path.name) as archive:
         return any(name.endswith("plans.json") for name in archive.names)
+
+
+def _nnunets(path: Path) -> Sequence[TrainedModel]:
+    """nnU-Net's models; before those of a cascade's second stage all of its first, from the folder beside."""
+    model = open_nnunet_model(path)
+    first, second = model.configuration.previous_stage, model.configuration.name
+    if first is None:
+        return model
+    wanted = path.resolve().name.removesuffix(second) + first
+    beside = [folder for folder in path.resolve().parent.iterdir() if folder.name == wanted]
+    if not beside:
+        raise ModelError(
+            f"{path} refines what {first} predicts, and there is no folder {wanted} beside it. Open both stages in "
+            "Python: predict([*open_nnunet_model(lowres), *open_nnunet_model(cascade)], ...)."
+        )
+    return [*open_nnunet_model(beside[0]), *model]
 
 
 def _with_first_stage(models: list[TrainedModel], runs: Path, components: Components | None) -> list[TrainedModel]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from autoseg.core.archives import open_archive
 from autoseg.core.errors import ModelError, StorageError
-from autoseg.networks.unet import build_unet
+from autoseg.networks.unet import weight_shapes
 from autoseg.planning.configuration import NetworkSpec
 from autoseg.training.history import EpochRecord, History
 from autoseg.training.model import as_cpu
@@ -147,16 +147,7 @@ def names_in_nnunet(spec: NetworkSpec) -> dict[str, tuple[str, ...]]:
     >>> names_in_nnunet(spec)["decoder.0.0.0.bias"]
     ('decoder.stages.0.convs.0.conv.bias', 'decoder.stages.0.convs.0.all_modules.0.bias')
     """
-    return {name: tuple(_aliases(_name_in_nnunet(name, spec))) for name in expected_weights(spec)}
-
-
-def expected_weights(spec: NetworkSpec) -> dict[str, tuple[int, ...]]:
-    """The shape of every weight of a network, without making one. Raises `ModelError` for numbers that make none."""
-    try:
-        with torch.device("meta"):
-            return {name: tuple(tensor.shape) for name, tensor in build_unet(spec).state_dict().items()}
-    except (RuntimeError, ValueError, TypeError, ZeroDivisionError) as error:
-        raise ModelError(f"no network can be built of the plan's numbers ({spec}): {error}") from error
+    return {name: tuple(_aliases(_name_in_nnunet(name, spec))) for name in weight_shapes(spec)}
 
 
 def _name_in_nnunet(name: str, spec: NetworkSpec) -> str:
@@ -196,11 +187,10 @@ def _aliases(name: str) -> Iterator[str]:
 def weights_from_nnunet(weights: Mapping[str, Any], spec: NetworkSpec, name: str) -> dict[str, Tensor]:
     """A checkpoint's weights by our names. Raises `ModelError` where they are not those of the plan's network."""
     clean = {re.sub(r"^(module\.|_orig_mod\.)+", "", key): value for key, value in weights.items()}
-    if sum(spec.encoder_blocks) + sum(spec.decoder_blocks) > len(clean):
-        raise ModelError(f"{name} holds {len(clean)} weights, too few for the plan's {spec}.")
+    shapes = weight_shapes(spec, among=len(clean))
     names, found = names_in_nnunet(spec), {}
     known = set(itertools.chain.from_iterable(names.values()))
-    for ours, shape in expected_weights(spec).items():
+    for ours, shape in shapes.items():
         theirs, tensor = names[ours][0], clean.get(names[ours][0])
         if not isinstance(tensor, Tensor) or tuple(tensor.shape) != shape:
             there = tuple(tensor.shape) if isinstance(tensor, Tensor) else "missing"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from autoseg.core.errors import PlanError, did_you_mean
 from autoseg.data.normalization import CTNormalization, Normalization
@@ -16,10 +16,13 @@ from autoseg.interop.nnunet_names import (
     OLD_INTENSITIES,
     RESAMPLING,
     SCHEMES,
+    Kind,
     check_keys,
     listed,
     needed,
+    number,
     numbers,
+    truth,
 )
 from autoseg.planning.configuration import Resampling
 from autoseg.planning.plan import Plan
@@ -93,7 +96,8 @@ def decisions_in(plans: Mapping[str, Any]) -> dict[str, Any]:
     intensities = plans.get(INTENSITIES_KEY, plans.get(OLD_INTENSITIES, {}))
     for index, scheme in enumerate(listed(first, "normalization_schemes", "a configuration")):
         wanted[f"normalization/{index}"] = _normalization(scheme, intensities.get(str(index), {}))
-    wanted["mask_background"] = listed(first, "use_mask_for_norm", "a configuration")
+    masks = listed(first, "use_mask_for_norm", "a configuration")
+    wanted["mask_background"] = tuple(truth(value, "use_mask_for_norm") for value in masks)
     wanted["resampling"] = _resampling(first)
     for name, configuration in configurations.items():
         _check_shared(name, configuration, first)
@@ -154,7 +158,7 @@ def modern(configuration: JSON) -> JSON:
         return configuration
     for key in OLD_NETWORK:
         needed(configuration, key, "this configuration of an older nnU-Net")
-    kind = "plain" if configuration["UNet_class_name"] == "PlainConvUNet" else "residual"
+    kind = _kind_called(str(configuration["UNet_class_name"]), "this configuration")
     n, depths = len(configuration["patch_size"]), configuration["n_conv_per_stage_encoder"]
     widths = [configuration["UNet_base_num_features"] << stage for stage in range(len(depths))]
     network = {
@@ -202,22 +206,15 @@ def _of_configuration(name: str, configuration: JSON) -> dict[str, Any]:
         "topology": Topology(strides, kernels),
         "features": features,
         "blocks": (encoder, decoder),
-        "batch_size": configuration["batch_size"],
-        "batch_dice": configuration["batch_dice"],
+        "batch_size": number(configuration["batch_size"], f"batch_size of {name!r}"),
+        "batch_dice": truth(configuration["batch_dice"], f"batch_dice of {name!r}"),
     }
     return {f"{name}/{what}": value for what, value in values.items()}
 
 
-def kind_of_network(name: str, architecture: JSON) -> Literal["plain", "residual"]:
+def kind_of_network(name: str, architecture: JSON) -> Kind:
     """``plain`` or ``residual``; a `PlanError` for any other network."""
-    class_name = str(needed(architecture, "network_class_name", f"the architecture of {name!r}"))
-    kinds = [k for k, theirs in NETWORKS.items() if theirs.rpartition(".")[2] == class_name.rpartition(".")[2]]
-    if not kinds:
-        raise PlanError(
-            f"{name} uses the network {class_name}, which autoseg does not have; it has "
-            f"{' and '.join(theirs.rpartition('.')[2] for theirs in NETWORKS.values())}. "
-            "Pass a network of your own to the blueprint instead."
-        )
+    kind = _kind_called(str(needed(architecture, "network_class_name", f"the architecture of {name!r}")), name)
     settings = needed(architecture, "arch_kwargs", f"the architecture of {name!r}")
     first = (listed(settings, "strides", f"the network of {name!r}") or ((),))[0]
     dimensions = len(first) if isinstance(first, tuple) else 0
@@ -227,11 +224,23 @@ def kind_of_network(name: str, architecture: JSON) -> Literal["plain", "residual
         "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{dimensions}d",
     }
     known = {*expected, "n_stages", "features_per_stage", "kernel_sizes", "strides", "n_conv_per_stage_decoder"}
-    check_keys(settings, known | {DEPTHS[kinds[0]]}, set(), f"the network of {name!r}")
+    check_keys(settings, known | {DEPTHS[kind]}, set(), f"the network of {name!r}")
     for key, value in expected.items():
         if settings[key] != value:
             raise PlanError(f"{name}: the network's {key} is {settings[key]!r}; autoseg's networks have {value!r}.")
-    return "plain" if kinds == ["plain"] else "residual"
+    return kind
+
+
+def _kind_called(class_name: str, name: str) -> Kind:
+    """The kind of network that nnU-Net calls so, in whatever module it lay."""
+    for kind, theirs in NETWORKS.items():
+        if theirs.rpartition(".")[2] == class_name.rpartition(".")[2]:
+            return kind
+    raise PlanError(
+        f"{name} uses the network {class_name}, which autoseg does not have; it has "
+        f"{' and '.join(theirs.rpartition('.')[2] for theirs in NETWORKS.values())}. "
+        "Pass a network of your own to the blueprint instead."
+    )
 
 
 def _normalization(scheme: str, intensities: Mapping[str, float]) -> Normalization:
@@ -255,13 +264,18 @@ def _resampling(configuration: JSON) -> Resampling:
             raise PlanError(
                 f"images, labels and probabilities are resampled with {key} {values}; give the same to all."
             )
+    orders = (image["order"], label["order"], probability["order"], image["order_z"])
+    if not all(order in range(6) for order in orders):
+        raise PlanError(f"resampling has the spline orders {orders}; they go from 0 to 5.")
+    if (apart := image["force_separate_z"]) not in (None, True, False):
+        raise PlanError(f"force_separate_z is {apart!r}; it must be true, false or null.")
     return Resampling(
-        image_order=image["order"],
-        label_order=label["order"],
-        probability_order=probability["order"],
-        coarse_axis_order=image["order_z"],
-        anisotropy=image.get(SEPARATE, ANISOTROPY),
-        separate_axis=image["force_separate_z"],
+        image_order=orders[0],
+        label_order=orders[1],
+        probability_order=orders[2],
+        coarse_axis_order=orders[3],
+        anisotropy=number(image.get(SEPARATE, ANISOTROPY), SEPARATE, whole=False),
+        separate_axis=apart,
     )
 
 

@@ -41,7 +41,8 @@ def export_nnunet_model(
         file_ending: of the images that nnU-Net will be given.
 
     The result predicts, and starts ``nnUNetv2_train -pretrained_weights``; it holds no optimizer to go on from. Label
-    maps get the values that labels stand for. Raises `ModelError` for networks of your own and models that do not
+    maps get the values that labels stand for. The stages of a cascade are exported one after the other, to the same
+    folder or to a zip each. Raises `ModelError` for networks of your own and models that do not
     belong together, `PlanError` for normalizations of your own.
 
     >>> autoseg.export_nnunet_model(training.model, "seahorse.zip", number=90).name
@@ -97,6 +98,8 @@ def plans_of(configuration: Configuration, spec: NetworkSpec, *, name: str, file
     identifier = PLANS[spec.kind]
     settings = settings_to_nnunet(configuration, f"{identifier}_{configuration.name}")
     settings["architecture"]["arch_kwargs"]["features_per_stage"] = list(spec.features)
+    if configuration.previous_stage is not None:
+        settings["previous_stage"] = configuration.previous_stage
     order, flat = configuration.axis_order, configuration.dimensions == 2
     reader = "NaturalImage2DIO" if file_ending == ".tif" and flat else READERS.get(file_ending, "SimpleITKIO")
     return {

@@ -10,7 +10,7 @@ from autoseg.core.serialization import from_jsonable
 from autoseg.data.case_facts import CaseFacts
 from autoseg.data.fingerprint import Fingerprint, IntensityFacts
 from autoseg.data.labels import labels_from_json
-from autoseg.interop.nnunet_names import INTENSITIES, JSON, needed
+from autoseg.interop.nnunet_names import INTENSITIES, JSON, needed, numbers
 
 
 def fingerprint_from_nnunet(
@@ -39,12 +39,13 @@ def fingerprint_from_nnunet(
     cases = tuple(
         CaseFacts(
             name=f"case_{number:04d}",
-            shape=tuple(shape),
-            cropped_shape=tuple(shape),
-            spacing=tuple(spacing),
+            shape=shape,
+            cropped_shape=shape,
+            spacing=numbers({"a spacing": spacing}, "a spacing", "this fingerprint", 3, whole=False),
             relative_size=float(relative_size),
         )
-        for number, (shape, spacing) in enumerate(zip(shapes, spacings, strict=True))
+        for number, (given, spacing) in enumerate(zip(shapes, spacings, strict=True))
+        for shape in [numbers({"a shape": given}, "a shape", "this fingerprint", 3)]
     )
     declared = int(dataset.get("numTraining", len(cases)))
     return Fingerprint(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any, BinaryIO, overload
 
 from autoseg.core.archives import open_archive
 from autoseg.core.errors import AutosegError, ModelError, PlanError, did_you_mean
+from autoseg.core.serialization import parse_json
 from autoseg.core.shown import Shown
 from autoseg.core.types import PathLike
 from autoseg.data.fingerprint import Fingerprint
@@ -21,14 +21,15 @@ from autoseg.interop.nnunet_checkpoint import Checkpoint, read_checkpoint, weigh
 from autoseg.interop.nnunet_decisions import decisions_in, inherited, kind_of_network, modern
 from autoseg.interop.nnunet_edits import ExplainedPlan, explain_plan
 from autoseg.interop.nnunet_fingerprint import fingerprint_from_nnunet
-from autoseg.interop.nnunet_names import JSON, READERS, needed
+from autoseg.interop.nnunet_names import JSON, NOT_UNDERSTOOD, READERS, needed
 from autoseg.planning.configuration import Configuration, NetworkSpec
 from autoseg.planning.network_rules import augmentation
+from autoseg.planning.planner import ORDER
+from autoseg.planning.topology import check_divides
 from autoseg.training.blueprint import Blueprint
 from autoseg.training.model import ModelCard, TrainedModel
 
 LARGEST_JSON = 100 << 20  # bytes; a fingerprint of ten thousand cases is 2 MB
-NOT_UNDERSTOOD = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)  # what wrong content leads to
 CHECKPOINTS = ("final", "best", "latest")
 KNOWN_READERS = {*READERS.values(), "SimpleITKIO"}
 LICENCE = "Not stated: ask whoever trained it. Licences of training data may hold for the model too."
@@ -101,6 +102,9 @@ def open_nnunet_model(
         model = autoseg.open_nnunet_model("nnUNetTrainer__nnUNetPlans__3d_fullres")
         predictions = autoseg.predict(model, dataset.test)
 
+    A cascade is two models, predicted together: ``autoseg.predict([*lowres, *cascade], dataset.test)``. `open_models`
+    opens both.
+
     >>> model = autoseg.open_nnunet_model(autoseg.export_nnunet_model(training.model, "theirs.zip"))
     >>> autoseg.predict(model, dataset.test[:1], show_progress=False)
     Predictions(1 cases, ... s)
@@ -130,10 +134,7 @@ class _Files:
             text = file.read(LARGEST_JSON + 1)
         if len(text) > LARGEST_JSON:
             raise ModelError(f"{name} has more than {LARGEST_JSON:,} bytes, as none of nnU-Net's has.")
-        try:
-            content = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ModelError(f"{name} is not valid JSON: {error}") from error
+        content = parse_json(text, name)
         if not isinstance(content, dict):
             raise ModelError(f"{name} must hold an object {{...}}, it holds a {type(content).__name__}.")
         return content
@@ -197,7 +198,10 @@ def _root(files: _Files, configuration: str | None) -> str:
         )
     if len(roots) > 1:
         names = ", ".join(sorted(root.rstrip("/") for root in roots))
-        raise ModelError(f"there are several models, {names}: choose with configuration=..., or give its folder.")
+        raise ModelError(
+            f"there are several models, {names}: choose with open_nnunet_model(..., configuration=...), or give the "
+            "folder of one."
+        )
     return roots.pop()
 
 
@@ -249,9 +253,10 @@ def configuration_from_nnunet(plans: Mapping[str, Any], dataset: Mapping[str, An
     Raises `PlanError` for what autoseg has no counterpart of.
     """
     settings = modern(inherited(name, needed(plans, "configurations", "this plan")))
-    if settings.get("previous_stage"):
-        raise PlanError(f"{name} refines what {settings['previous_stage']} predicts; autoseg opens only first stages.")
     _require_known(plans)
+    previous = settings.get("previous_stage")
+    if previous is not None and previous not in {*ORDER, *plans["configurations"]}:
+        raise PlanError(f"{name} refines what {previous!r} predicts, and this plan has no such configuration.")
     role = "2d" if len(settings["patch_size"]) == 2 else "3d_fullres"
     links = ("inherits_from", "previous_stage", "next_stage")
     alone = {**plans, "configurations": {role: {k: v for k, v in settings.items() if k not in links}}}
@@ -261,6 +266,7 @@ def configuration_from_nnunet(plans: Mapping[str, Any], dataset: Mapping[str, An
     normalization = tuple(values[f"normalization/{i}"] for i in range(len(channels)))
     encoder, decoder = values["blocks"]
     kind = kind_of_network(name, settings["architecture"])
+    check_divides(values["patch_size"], values["topology"])
     return Configuration(
         name=name,
         dataset_name=str(plans["dataset_name"]),
@@ -272,8 +278,8 @@ def configuration_from_nnunet(plans: Mapping[str, Any], dataset: Mapping[str, An
         patch_size=values["patch_size"],
         batch_size=values["batch_size"],
         network=NetworkSpec(
-            kind="plain" if kind == "plain" else "residual",
-            in_channels=len(channels),
+            kind=kind,
+            in_channels=len(channels) + (len(labels.foreground) if previous is not None else 0),
             classes=labels.outputs,
             features=values["features"],
             kernel_sizes=values["topology"].kernel_sizes,
@@ -286,6 +292,7 @@ def configuration_from_nnunet(plans: Mapping[str, Any], dataset: Mapping[str, An
         resampling=values["resampling"],
         augmentation=augmentation(patch_size=values["patch_size"]).value,
         batch_dice=values["batch_dice"],
+        previous_stage=previous,
     )
 
 

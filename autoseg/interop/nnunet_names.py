@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from autoseg.core.errors import PlanError, did_you_mean
 from autoseg.data.normalization import CTNormalization, NoNormalization, RescaleTo01, RGBTo01, ZScore
@@ -27,12 +27,15 @@ SCHEMES: dict[str, type[Any]] = {
     "RGBTo01Normalization": RGBTo01,
     "ZScoreNormalization": ZScore,
 }
-NETWORKS = {
+Kind = Literal["plain", "residual"]
+NETWORKS: dict[Kind, str] = {
     "plain": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
     "residual": "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet",
 }
-DEPTHS = {"plain": "n_conv_per_stage", "residual": "n_blocks_per_stage"}
+DEPTHS: dict[Kind, str] = {"plain": "n_conv_per_stage", "residual": "n_blocks_per_stage"}
 RESAMPLING = "resample_data_or_seg_to_shape"
+MOST = 1e12  # beyond any number in such a file
+NOT_UNDERSTOOD = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)  # what wrong content leads to
 READERS = {".png": "NaturalImage2DIO", ".bmp": "NaturalImage2DIO", ".tiff": "Tiff3DIO", ".nii": "NibabelIO"}
 
 
@@ -56,8 +59,22 @@ def listed(data: Mapping[str, Any], key: str, what: str) -> tuple[Any, ...]:
 def numbers(data: Mapping[str, Any], key: str, what: str, count: int, *, whole: bool = True) -> tuple[Any, ...]:
     """So many positive numbers under a key. Raises `PlanError` where there is something else."""
     value, kind = listed(data, key, what), int if whole else int | float
-    if len(value) != count or not all(isinstance(v, kind) and not isinstance(v, bool) and v > 0 for v in value):
+    if len(value) != count or not all(isinstance(v, kind) and not isinstance(v, bool) and 0 < v < MOST for v in value):
         raise PlanError(f"{what} has {key} {list(value)}; it must hold {count} positive {'whole ' * whole}number(s).")
+    return value
+
+
+def number(value: Any, what: str, *, whole: bool = True) -> Any:
+    """A positive number from a file. Raises `PlanError` where there is something else."""
+    if not isinstance(value, int if whole else int | float) or isinstance(value, bool) or not 0 < value < MOST:
+        raise PlanError(f"{what} is {value!r}; it must be a {'whole ' * whole}number above 0.")
+    return value
+
+
+def truth(value: Any, what: str) -> bool:
+    """True or False from a file. Raises `PlanError` where there is something else."""
+    if not isinstance(value, bool):
+        raise PlanError(f"{what} is {value!r}; it must be true or false.")
     return value
 
 

@@ -166,6 +166,11 @@ def write_settings(model: TrainedModel, folder: PathLike) -> Path:
 def settings_of(model: TrainedModel) -> dict[str, Any]:
     """All that the runner must know. Raises `ModelError` for a normalization of your own."""
     configuration, labels = model.configuration, model.labels
+    if configuration.previous_stage is not None:
+        raise ModelError(
+            f"{configuration.name!r} refines what {configuration.previous_stage!r} predicts, and the runner runs one "
+            "network. export_nnunet_model takes each stage of a cascade, and the first can be exported alone."
+        )
     window = default_window([model])
     return {
         "made_with": model.card.made_with,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from autoseg.core.errors import ModelError
 from autoseg.networks.blocks import CONVOLUTIONS, TRANSPOSED, ConvUnit, conv_stack, initialize, residual_stack
 from autoseg.planning.configuration import NetworkSpec
 
@@ -68,3 +69,17 @@ def build_unet(spec: NetworkSpec) -> UNet:
     torch.Size([1, 3, 8, 8, 8])
     """
     return UNet(spec)
+
+
+def weight_shapes(spec: NetworkSpec, *, among: int | None = None) -> dict[str, tuple[int, ...]]:
+    """The shape of every weight of a network, without making one.
+
+    Raises `ModelError` for numbers that make none, and for a network that needs more weights than there are: `among`.
+    """
+    if among is not None and sum(spec.encoder_blocks) + sum(spec.decoder_blocks) > among:
+        raise ModelError(f"there are {among} weights, too few for the plan's {spec}.")
+    try:
+        with torch.device("meta"):
+            return {name: tuple(tensor.shape) for name, tensor in build_unet(spec).state_dict().items()}
+    except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
+        raise ModelError(f"no network can be built of the plan's numbers ({spec}): {error}") from error

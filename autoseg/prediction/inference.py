@@ -19,7 +19,7 @@ from autoseg.data.dataset import Case, Dataset
 from autoseg.data.images import read_label_map, write_label_map
 from autoseg.data.labels import Labels
 from autoseg.data.memory import case_from, is_spaced
-from autoseg.data.pairs import images_in
+from autoseg.data.pairs import images_in, names_of
 from autoseg.planning.configuration import Configuration
 from autoseg.prediction.postprocessing import Postprocessing
 from autoseg.prediction.predictor import Options, Predictor, models_of
@@ -233,7 +233,8 @@ def cases_of(what: Any, configuration: Configuration, spacing: Sequence[float] |
     if isinstance(what, Dataset):
         cases: Sequence[Any] = what.test
     elif isinstance(what, str | Path) and Path(what).is_dir():
-        cases = images_in(Path(what), len(channels))
+        images = images_in(Path(what), len(channels))
+        cases = [make(paths, name=name) for paths, name in zip(images, names_of(images), strict=True)]
     elif isinstance(what, list | tuple) and not _is_one(what, len(channels)):
         cases = what
     else:

@@ -19,28 +19,24 @@ from autoseg.core.serialization import (
     atomic_path,
     component_name,
     from_jsonable,
+    parse_json,
+    read_json,
     to_jsonable,
     write_json,
 )
 from autoseg.core.shown import Shown
 from autoseg.core.types import Axes, PathLike
 from autoseg.data.labels import Labels
-from autoseg.networks.unet import build_unet
+from autoseg.networks.unet import build_unet, weight_shapes
 from autoseg.planning.configuration import Configuration, NetworkSpec
 from autoseg.training.blueprint import Blueprint
 from autoseg.training.history import History
 from autoseg.training.model_card import ModelCard as ModelCard
+from autoseg.training.model_card import versions
 
 FILES = ("model.json", "weights.safetensors")
 SUFFIX = ".autoseg"  # of a model in one file: a zip of the two above and a README
-BROKEN = (
-    AutosegError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    ArithmeticError,
-)  # of wrong content
+BROKEN = (AutosegError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)  # of wrong content
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -110,14 +106,17 @@ class TrainedModel(Shown):
         Nothing in the files is run. Raises `ModelError` where one is missing or damaged, or such a component is.
         """
         path = Path(path)
+        meta: Any = None
         try:
             meta, weights = _read_folder(path) if path.is_dir() else _read_file(path)
             kinds = {"configuration": Configuration, "blueprint": Blueprint, "history": History, "card": ModelCard}
             parts = {n: from_jsonable(kind, meta[n], components) for n, kind in kinds.items() if n in meta}
-            return TrainedModel(**parts, fold=meta["fold"], weights=weights)
+            model = TrainedModel(**parts, fold=from_jsonable(int | str, meta["fold"]), weights=weights)
+            _require_fitting(model)
+            return model
         except BROKEN as error:
             reason = str(error) if isinstance(error, AutosegError) else repr(error)
-            raise ModelError(f"the model in {path} cannot be read: {reason}") from error
+            raise ModelError(f"the model in {path} cannot be read: {reason}{_of_another_version(meta)}") from error
 
     def __repr__(self) -> str:
         size = sum(w.numel() for w in self.weights.values())
@@ -132,7 +131,7 @@ def _read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if missing:
         hint = " It looks like nnU-Net's: autoseg.open_nnunet_model." if (folder / "plans.json").exists() else ""
         raise ModelError(f"{folder} holds no finished model: {' and '.join(missing)} missing.{hint}")
-    return json.loads((folder / FILES[0]).read_text()), read_tensors(folder / FILES[1])[0]
+    return read_json(folder / FILES[0]), read_tensors(folder / FILES[1])[0]
 
 
 def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -143,9 +142,31 @@ def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise ModelError("there is no such folder or file.")
     with open_archive(path, path.name) as archive:
         try:
-            return json.loads(archive.read(FILES[0])), load(archive.read(FILES[1]))
+            return parse_json(archive.read(FILES[0]), FILES[0]), load(archive.read(FILES[1]))
         except SafetensorError as error:
             raise StorageError(f"{FILES[1]} in {path.name} is damaged: {error}. Get the file again.") from error
+
+
+def _of_another_version(meta: Any) -> str:
+    """A sentence where a file says that another version made it."""
+    card = meta.get("card") if isinstance(meta, dict) else None
+    made_with = card.get("made_with") if isinstance(card, dict) else None
+    made, here = str(made_with[0]) if isinstance(made_with, list) and made_with else "", versions()[0]
+    known = made.startswith("autoseg ") and made != here
+    return f" It was made with {made}, and this is {here}: install that version to open it." if known else ""
+
+
+def _require_fitting(model: TrainedModel) -> None:
+    """Raise `ModelError` where the weights are not those of the network, before one as large as it says is made."""
+    if model.blueprint.network is not None:
+        return
+    shapes = weight_shapes(network_spec(model.configuration, model.blueprint), among=len(model.weights))
+    found = {name: tuple(weight.shape) for name, weight in model.weights.items()}
+    for name in {**shapes, **found}:
+        if found.get(name) != shapes.get(name):
+            raise ModelError(
+                f"the weight {name} is {found.get(name, 'missing')}, and the network's {shapes.get(name, 'missing')}."
+            )
 
 
 def network_spec(configuration: Configuration, blueprint: Blueprint) -> NetworkSpec:
