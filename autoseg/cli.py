@@ -207,7 +207,7 @@ def _fold(text: str) -> int | str:
 
 
 Option = tuple[str, dict[str, Any]]
-DATA: Option = ("data", {"metavar": "DATASET", "help": "folder with dataset.json"})
+DATA: Option = ("data", {"metavar": "DATASET", "help": "folder with dataset.json, in BIDS, or with images/ and masks/"})
 OUT: Option = ("--out", {"metavar": "FOLDER", "default": "autoseg_work", "help": "keeps the results (%(default)s)"})
 PLAN: tuple[Option, ...] = (
     ("--memory", {"metavar": "GB", "type": float, "help": "GPU memory to plan for"}),
@@ -221,7 +221,7 @@ VERBS: dict[str, tuple[Callable[[argparse.Namespace], int], str, tuple[Option, .
         _demo,
         "the whole method, from images to a report, in a few minutes",
         (
-            ("--data", {"metavar": "DATASET", "help": "your dataset; the one that comes with autoseg by default"}),
+            ("--data", {"metavar": "DATASET", "help": "your folder of images and masks; by default what comes along"}),
             ("--minutes", {"type": float, "default": 2.0, "help": "of training (%(default)s)"}),
             ("--out", {"metavar": "FOLDER", "default": "autoseg_demo", "help": "keeps the results (%(default)s)"}),
         ),

@@ -212,3 +212,12 @@ class TestGoingOn:
         seen = self.stop_after(monkeypatch, 99)
         self.extract(dataset, tmp_path / "work")
         assert seen == ["case_0", "case_1", "case_3", "case_4"]
+
+
+def test_pictures_say_that_their_first_spacing_is_a_mark():
+    pictures = autoseg.extract_fingerprint(autoseg.sample_dataset("rgb"), show_progress=False)
+    assert pictures.planar
+    assert "median spacing 999x1x1 mm (pictures: no slices)" in repr(pictures)
+    assert "pictures have no slices" in pictures._repr_html_()
+    volumes = autoseg.extract_fingerprint(autoseg.sample_dataset("single_slice"), show_progress=False)
+    assert not volumes.planar

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import tomllib
 from pathlib import Path
@@ -88,6 +89,38 @@ def test_files_that_are_linked_or_listed_are_there():
 def test_every_folder_of_the_package_is_in_the_tree():
     folders = {p.parent.name for p in (ROOT / "autoseg").glob("*/__init__.py")}
     assert folders == set(re.findall(r"^[├└]── (\w+)/", blocks("")[-1], flags=re.MULTILINE))
+
+
+def test_what_is_faster_than_nnunet_is_what_the_benchmarks_wrote():
+    table = README.partition("Beside nnU-Net 2.8.1")[2].partition("An nnU-Net model opened here")[0]
+    rows = [line.split("|")[2:4] for line in table.splitlines() if line.endswith(".py` |")]
+    assert len(rows) == 8
+    results = set(re.findall(r"[\d.]+", (ROOT / "benchmarks/results/README.md").read_text()))
+    assert (
+        set(re.findall(r"\d[\d.]*(?= )", "".join(" ".join(row) for row in rows)) + re.findall(r"9[\d.]+(?= %)", table))
+        <= results
+    )
+
+
+def test_badges_open_the_quickstart():
+    places = re.findall(r"\)\]\((https://(?:colab|mybinder)[^)]+)\)", README)
+    assert [place.endswith("notebooks/00_quickstart.ipynb") for place in places] == [True, True]
+
+
+def test_one_command_writes_whose_repository_badges_open(tmp_path):
+    spec = importlib.util.spec_from_file_location("address", ROOT / "docs/address.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    (tmp_path / "notebooks").mkdir()
+    for page in module.pages(ROOT):
+        (tmp_path / page.relative_to(ROOT)).write_text(page.read_text())
+    module.main("somebody", root=tmp_path)
+    for page in module.pages(tmp_path):
+        assert re.findall(rf"{module.PLACES}/autoseg", page.read_text()), page.name
+        assert "OWNER/autoseg" not in page.read_text(), page.name
+        assert "/somebody/autoseg" in page.read_text()
+    with pytest.raises(SystemExit, match="'some body' is no name of a GitHub user"):
+        module.main("some body", root=tmp_path)
 
 
 def test_the_changelog_speaks_of_this_version():

@@ -16,6 +16,7 @@ from autoseg.core.shown import Shown
 from autoseg.core.types import PathLike
 from autoseg.data.case_facts import FORMAT, CaseFacts, Foreground, seen
 from autoseg.data.dataset import Dataset
+from autoseg.data.geometry import PLANAR_SPACING
 from autoseg.data.labels import Labels
 from autoseg.data.stash import Stash
 
@@ -128,12 +129,18 @@ class Fingerprint(Shown):
             raise StorageError(f"{path} is a fingerprint without cases.")
         return loaded
 
+    @property
+    def planar(self) -> bool:
+        """Whether the cases are pictures; the spacing of their missing slices is nnU-Net's mark and not measured."""
+        return np.allclose(self.spacings[:, 0], PLANAR_SPACING * self.spacings[:, 1:].max(axis=1))
+
     def __repr__(self) -> str:
         shape = "x".join(f"{v:g}" for v in np.median(self.shapes, axis=0))
         spacing = "x".join(f"{v:.3g}" for v in np.median(self.spacings, axis=0))
+        flat = " (pictures: no slices)" if self.planar else ""
         return (
             f"Fingerprint({self.dataset_name!r}: {len(self.cases)} cases)\n"
-            f"  median shape {shape} voxels, median spacing {spacing} mm\n"
+            f"  median shape {shape} voxels, median spacing {spacing} mm{flat}\n"
             f"  channels: {', '.join(self.channels)}; {len(self.labels.foreground)} foreground labels"
         )
 

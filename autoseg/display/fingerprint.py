@@ -111,7 +111,8 @@ def sizes(fingerprint: Fingerprint) -> Html:
 def spacings(fingerprint: Fingerprint) -> Html:
     """How far voxels are apart along each axis; one line where all cases agree."""
     if np.allclose(fingerprint.spacings, fingerprint.spacings[0], rtol=1e-4):
-        return text(f"every case has {times(fingerprint.spacings[0], 'mm')} (z, y, x)")
+        mark = "; pictures have no slices, and the first number is nnU-Net's mark of that" if fingerprint.planar else ""
+        return text(f"every case has {times(fingerprint.spacings[0], 'mm')} (z, y, x){mark}")
     rows = zip(AXES, fingerprint.spacings.T, strict=True)
     return table(("axis", *HEAD), [(axis, *_spread(column)) for axis, column in rows], numbers=(1, 4))
 
