@@ -53,8 +53,8 @@ def write_notebook(path: Path, folder: Path) -> tuple[str, str]:
     notebook = nbformat.read(path, as_version=4)
     body, _ = HTMLExporter(exclude_input_prompt=True, exclude_output_prompt=True).from_notebook_node(notebook)
     body = body.replace('.ipynb"', '.html"')  # links between notebooks lead to their pages
-    body = re.sub(r'<script src="https?://[^"]*"[^>]*></script>', "", body)  # nothing is loaded from elsewhere
-    body = re.sub(r'<img [^>]*src="https?://[^"]*"[^>]*?alt="([^"]*)"[^>]*>', r"\1", body)  # a badge is its words
+    body = re.sub(r'<script src="https?://[^"]*"[^>]*>\s*</script>', "", body)  # nothing is loaded from elsewhere
+    body = re.sub(r'<img alt="([^"]*)" src="https?://[^>]*>', r"\1", body)  # a badge is its words
     (folder / "notebooks" / f"{path.stem}.html").write_text(body)
     return path.stem, notebook.cells[0].source.partition("\n")[0].lstrip("# ")
 

@@ -28,6 +28,8 @@ def test_the_site_is_built_with_every_notebook_and_name(tmp_path):
     index = (tmp_path / "index.html").read_text()
     for notebook in (DOCS.parent / "notebooks").glob("*.ipynb"):
         assert f"notebooks/{notebook.stem}.html" in index
+    for page in (*tmp_path.glob("*.html"), *(tmp_path / "notebooks").glob("*.html")):
+        assert not re.findall(r'src="https?://', page.read_text()), f"{page.name} loads something from elsewhere"
     reference = (tmp_path / "reference" / "autoseg.html").read_text()
     assert [name for name in autoseg.PUBLIC if f'id="{name}"' not in reference] == []
 

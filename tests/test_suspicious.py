@@ -95,3 +95,12 @@ def test_bad_input_is_named(dataset):
     unlabelled = replace(evaluation.predictions[0], case=replace(dataset[0], label_path=None))
     with pytest.raises(DatasetError, match="no label map"):
         autoseg.suspicious_labels(replace(evaluation, predictions=(unlabelled,)))
+
+
+def test_the_labels_are_those_of_the_dataset_that_judged(dataset):
+    """Predictions may have been made of another copy: labels that were mended since, or broken on purpose."""
+    broken = replace(dataset, training=(relabelled(dataset[0], moved), *dataset.training[1:]))
+    predictions = [Prediction(case=case, label_map=case.label()) for case in dataset]
+    suspects = autoseg.suspicious_labels(autoseg.evaluate(predictions, broken))
+    assert suspects[0].case == dataset[0].name
+    assert suspects[0].score > 0 == suspects[1].score

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,13 +138,12 @@ def evaluate(predictions: Iterable[Prediction], dataset: Dataset) -> Evaluation:
     Evaluation(6 cases, mean Dice ...)
     ...
     """
-    kept = tuple(predictions)
+    kept = tuple(replace(p, case=dataset[p.case.name]) for p in predictions)  # what judged them is what is shown
     if not kept:
         raise EvaluationError("there are no predictions to evaluate.")
     scores = []
     for prediction in kept:
-        reference = dataset[prediction.case.name].label()
-        scores.extend(score_case(prediction.case.name, prediction.label_map, reference))
+        scores.extend(score_case(prediction.case.name, prediction.label_map, prediction.case.label()))
     return Evaluation(tuple(scores), kept)
 
 
