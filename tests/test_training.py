@@ -174,6 +174,12 @@ def test_a_budget_of_minutes_is_kept():
     assert training.history.epochs[-1].learning_rate < 0.2 * training.blueprint.learning_rate
 
 
+def test_however_short_the_time_there_is_one_step(tmp_path):
+    training = train(boxes(), blueprint=short(epochs=None, minutes=1e-6), folder=tmp_path, show_progress=False)
+    assert (training.iterations, len(training.epochs), training.finished) == (1, 1, True)
+    assert same(TrainedModel.load(training.folder), training.model)
+
+
 def test_reading_the_cases_is_no_part_of_what_a_step_costs():
     """Else a budget would end early for fear of reading a large dataset once more."""
     training = Training(boxes(), blueprint=short())

@@ -67,7 +67,7 @@ class Training(Shown):
         start_from: TrainedModel | Transfer | None = None,
         previous: Mapping[str, LabelArray] | None = None,
     ) -> None:
-        self.checkpoint_seconds = 120.0
+        started, self.checkpoint_seconds = time.perf_counter(), 120.0
         self.prepared, self.fold = prepared, fold
         self.blueprint = blueprint or Blueprint.quick(minutes=5)
         self.configuration = self.blueprint.fitted(prepared.configuration)
@@ -92,6 +92,7 @@ class Training(Shown):
         if self.shelf is not None:
             with self.team.leader_first():
                 self._go_on_from(self.shelf, began=not isinstance(start_from, Transfer))
+        self.seconds = self.team.agree(self.seconds + time.perf_counter() - started)  # building it is part of a budget
 
     # what a user looks at
 
@@ -130,10 +131,10 @@ class Training(Shown):
 
     @property
     def finished(self) -> bool:
-        """Whether there is nothing left to train."""
+        """Whether there is nothing left to train. However short the time, there is one epoch, of one step at least."""
         if self.blueprint.epochs is not None:
             return len(self.epochs) >= self.blueprint.epochs
-        return self._time_is_up(self.seconds)
+        return bool(self.epochs) and self._time_is_up(self.seconds)
 
     @property
     def seconds_left(self) -> float | None:
