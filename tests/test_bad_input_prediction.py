@@ -125,6 +125,15 @@ def test_a_spacing_far_from_training_is_predicted_with_a_warning():
         predict(noise(), spacing=MODEL.configuration.spacing)
 
 
+def test_a_label_map_given_as_an_image_is_doubted():
+    label_map = (noise() > 0).astype(np.uint8)
+    with pytest.warns(UserWarning, match="case 'image_0' holds only whole numbers from 0 to 1, as a label map does"):
+        predict(label_map)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        predict((100 * noise()).astype(np.int16))
+
+
 # models
 
 

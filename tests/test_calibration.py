@@ -20,6 +20,7 @@ from autoseg.evaluation.calibration import (
     reliability,
     sample,
     tempered,
+    truer_temperature,
 )
 from autoseg.prediction.inference import Prediction
 
@@ -56,6 +57,16 @@ def test_a_network_that_is_too_sure_is_mended_on_others():
     before, after = (reliability(sure[::2], truth[::2], temperature=t) for t in (1.0, fit_temperature(sure, truth)))
     assert before.ece > 0.1 and after.ece < 0.02
     assert sum(before.voxels) == len(truth) / 2
+
+
+def test_a_few_voxels_far_off_do_not_spoil_what_is_well_calibrated():
+    fair = np.log([[0.8, 0.2]] * 1000), np.array([0] * 800 + [1] * 200)
+    wrong = np.log([[1 - 1e-12, 1e-12]] * 10), np.ones(10, int)
+    both = tuple(np.concatenate(pair) for pair in zip(fair, wrong, strict=True))
+    assert fit_temperature(*both) > 1.1
+    assert truer_temperature(*both) == 1
+    sure = np.log([[0.99, 0.01]] * 1000), fair[1]
+    assert truer_temperature(*sure) == fit_temperature(*sure) > 1
 
 
 @pytest.mark.parametrize("labels", [LABELS, REGIONS])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -185,7 +186,10 @@ def test_stage_by_stage(data, tmp_path, capsys):
     assert {p.name for p in (tmp_path / "test").glob("*.gz")} == {"test_0.nii.gz", "test_1.nii.gz"}
     folder = tmp_path / "predictions"
     assert main(["predict", run, str(data), str(folder), "--fold", "0", "--no-mirroring"]) == 0
-    assert main(["evaluate", str(folder), str(data), "--csv", str(tmp_path / "scores.csv")]) == 0
+    written = ["--csv", str(tmp_path / "scores.csv"), "--json", str(tmp_path / "summary.json")]
+    assert main(["evaluate", str(folder), str(data), *written]) == 0
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert [case["prediction_file"] for case in summary["metric_per_case"]] == ["case_3.nii.gz", "case_5.nii.gz"]
     assert set(pd.read_csv(tmp_path / "scores.csv")["case"]) == {"case_3", "case_5"}
     assert "Evaluation(2 cases, mean Dice" in capsys.readouterr().out
 
@@ -194,7 +198,7 @@ def test_single_images_can_be_predicted(data, work, tmp_path):
     image = data / "imagesTs/test_1_0000.nii.gz"
     run = work / "runs/3d_fullres/fold_0"
     assert main(["predict", str(run), str(image), str(tmp_path), "--overlap", "0.25", "--device", "cpu"]) == 0
-    assert (tmp_path / "test_1_0000.nii.gz").exists()
+    assert (tmp_path / "test_1.nii.gz").exists(), "as nnU-Net calls it"
 
 
 def test_a_folder_of_images_is_predicted_but_for_a_broken_one(data, work, tmp_path, capsys):
@@ -202,7 +206,7 @@ def test_a_folder_of_images_is_predicted_but_for_a_broken_one(data, work, tmp_pa
     shutil.copytree(data / "imagesTs", images)
     (images / "broken.nii.gz").write_bytes(b"no image")
     assert main(["predict", str(work / "runs/3d_fullres"), str(images), str(out)]) == 1
-    assert {p.name for p in out.glob("*.gz")} == {"test_0_0000.nii.gz", "test_1_0000.nii.gz"}
+    assert {p.name for p in out.glob("*.gz")} == {"test_0.nii.gz", "test_1.nii.gz"}
     assert "case 'broken'" in capsys.readouterr().err
     (images / "broken.nii.gz").unlink()
     assert main(["predict", str(work / "runs/3d_fullres"), str(images), str(out)]) == 0

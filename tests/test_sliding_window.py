@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -90,3 +92,18 @@ def test_mirror_images_are_averaged_as_logits():
 def test_every_combination_of_axes_is_mirrored():
     assert len(Window(patch_size=(8, 8, 8), mirror_axes=(0, 1, 2)).mirrorings()) == 8
     assert Window(patch_size=(8, 8)).mirrorings() == [()]
+
+
+def test_tiles_that_are_added_in_half_the_digits_are_the_same_but_for_their_digits():
+    image = np.random.RandomState(0).rand(1, 12, 20, 11).astype(np.float32)
+    window = Window(patch_size=(8, 8, 8))
+    full, half = (predict_logits(Double(), image, replace(window, adds_in=k), CPU) for k in ("float32", "float16"))
+    assert (full.dtype, half.dtype) == (torch.float32, torch.float16)
+    inside = (slice(None), *(slice(2, -2),) * 3)
+    np.testing.assert_allclose(half[inside].float(), full[inside], rtol=5e-3)
+
+
+def test_logits_beyond_half_the_digits_are_added_with_all():
+    image = np.full((1, 8, 8, 8), 1e4, np.float32)
+    logits = predict_logits(Double(), image, Window(patch_size=(8, 8, 8), adds_in="float16"), CPU)
+    np.testing.assert_allclose(logits.numpy()[1], 2e4, rtol=1e-4)

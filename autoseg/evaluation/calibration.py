@@ -80,6 +80,13 @@ def fit_temperature(log_probabilities: np.ndarray, truth: np.ndarray) -> float:
     return float(np.exp(found.x))
 
 
+def truer_temperature(log_probabilities: np.ndarray, truth: np.ndarray) -> float:
+    """The fitted temperature, or 1 where it would raise the calibration error: a few voxels far off can drive it."""
+    fitted = fit_temperature(log_probabilities, truth)
+    before, after = (reliability(log_probabilities, truth, temperature=t).ece for t in (1.0, fitted))
+    return fitted if after < before else 1.0
+
+
 def negative_log_likelihood(log_probabilities: np.ndarray, truth: np.ndarray, temperature: float = 1.0) -> float:
     """The mean over voxels, in nats."""
     scaled = special.log_softmax(log_probabilities / temperature, axis=1)
@@ -115,6 +122,8 @@ class Calibration(Shown):
     @property
     def conclusion(self) -> str:
         """What the numbers say."""
+        if self.temperature == 1:
+            return "no temperature makes the probabilities truer; they stay as they are"
         mended = "less far off" if self.ece_after < self.ece_before else "no better"
         how = "too sure of itself" if self.temperature > 1 else "not sure enough of itself"
         return f"the network is {how}; on other cases its probabilities are {mended} with the temperature"
@@ -148,7 +157,7 @@ def calibrate(
     device: str | torch.device | None = None,
     show_progress: bool = True,
 ) -> Calibration:
-    """Fit a temperature, and judge it on cases that did not fit it.
+    """Fit a temperature, and judge it on cases that did not fit it; 1 where none makes the probabilities truer.
 
     Args:
         models: one, or several whose logits are averaged.
@@ -179,7 +188,7 @@ def calibrate(
         (prediction,) = predict(models, case, probabilities=True, device=device, show_progress=False)
         samples.append(sample(prediction, random))
     fit, judge = (_together(part) for part in (samples[: len(fitting)], samples[len(fitting) :]))
-    temperature = fit_temperature(*fit)
+    temperature = truer_temperature(*fit)
     return Calibration(
         temperature=temperature,
         before=reliability(*judge),

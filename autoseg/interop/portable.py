@@ -212,7 +212,7 @@ def agreement(
     """Predict a case with autoseg and with the runner. Raises `ModelError` where they do not agree."""
     image = load_image(case) if case is not None else noise(model)
     configuration, labels = model.configuration, model.labels
-    window = default_window([model])
+    window = replace(default_window([model]), adds_in="float32")  # as the runner does
     if case is None:
         window = replace(
             window, mirror_axes=window.mirror_axes[:1]

@@ -58,9 +58,10 @@ class Options:
 
 
 def default_window(models: Sequence[TrainedModel], options: Options = Options()) -> Window:  # noqa: B008  it is frozen
-    """The plan's patch, and the axes along which the models may be mirrored."""
+    """The plan's patch, the axes along which the models may be mirrored, and nnU-Net's way of adding tiles."""
     axes = models[0].mirror_axes if options.mirroring else ()
-    return Window(patch_size=models[0].configuration.patch_size, overlap=options.overlap, mirror_axes=axes)
+    patch = models[0].configuration.patch_size
+    return Window(patch_size=patch, overlap=options.overlap, mirror_axes=axes, adds_in="float16")
 
 
 def models_of(given: Any) -> list[TrainedModel]:
@@ -228,8 +229,9 @@ class Predictor:
             raise PredictionError(needed.advice())
         if not needed.fits:
             warnings.warn(needed.advice(), stacklevel=2)
-        if sentence := far_from_training(case.name, image, self.configuration):
-            warnings.warn(sentence, stacklevel=2)
+        for doubt in (far_from_training, like_a_label_map):
+            if sentence := doubt(case.name, image, self.configuration):
+                warnings.warn(sentence, stacklevel=2)
         return needed
 
 
@@ -253,4 +255,15 @@ def far_from_training(name: str, image: Image, configuration: Configuration) -> 
         f"case {name!r} has voxels of {here} mm, but the model works on {there} mm: up to {max(factors):.2g} times "
         "apart, probably unlike any training case. It is resampled and predicted; look at the result, and check that "
         "the spacing in the file is true."
+    )
+
+
+def like_a_label_map(name: str, image: Image, configuration: Configuration) -> str:
+    """A sentence where an image holds nothing but values of labels; empty otherwise."""
+    low, high, highest = image.array.min(), image.array.max(), max(configuration.labels.permitted)
+    if low < 0 or high > highest or (image.array != np.round(image.array)).any():
+        return ""
+    return (
+        f"case {name!r} holds only whole numbers from {low:g} to {high:g}, as a label map does. It is predicted as "
+        "a scan; did you give the folder of the labels?"
     )

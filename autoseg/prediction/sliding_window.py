@@ -8,8 +8,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import torch
@@ -26,11 +27,16 @@ ELSEWHERE = 2_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """How an image is covered: tile size, overlap of neighbours, and axes of mirroring."""
+    """How an image is covered: tile size, overlap of neighbours, axes of mirroring, and what tiles are added up in.
+
+    nnU-Net adds in float16. That only shows in the corners of an image, which a single tile covers, with the smallest
+    weight: there its logits are whole numbers.
+    """
 
     patch_size: Shape
     overlap: float = 0.5
     mirror_axes: Axes = ()
+    adds_in: Literal["float32", "float16"] = "float32"
 
     def mirrorings(self) -> list[Axes]:
         """Every combination of the mirror axes, the identity first."""
@@ -64,7 +70,7 @@ def gaussian_weights(patch: Shape) -> Tensor:
 
 @torch.inference_mode()
 def predict_logits(network: nn.Module, image: np.ndarray, window: Window, compute: Compute) -> Tensor:
-    """Logits (output, z, y, x) in float32 for a preprocessed image (channel, z, y, x).
+    """Logits (output, z, y, x), in what the window adds in, for a preprocessed image (channel, z, y, x).
 
     A 2D network sees the slices of the first axis one by one. An image smaller than a tile is padded with zeros,
     centred, and cut back.
@@ -73,7 +79,10 @@ def predict_logits(network: nn.Module, image: np.ndarray, window: Window, comput
     volume = torch.from_numpy(image)
     samples = volume.movedim(1, 0) if flat else volume[None]  # (sample, channel, *space)
     padded, inside = _pad(samples, window.patch_size)
-    logits = _accumulate(network, padded, window, compute)[(slice(None), slice(None), *inside)]
+    logits = _accumulate(network, padded, window, compute)
+    if window.adds_in == "float16" and logits.isinf().any():  # beyond 65,504; nnU-Net stops here
+        logits = _accumulate(network, padded, replace(window, adds_in="float32"), compute)
+    logits = logits[(slice(None), slice(None), *inside)]
     return logits.movedim(0, 1) if flat else logits[0]
 
 
@@ -87,9 +96,10 @@ def _pad(samples: Tensor, patch: Shape) -> tuple[Tensor, tuple[slice, ...]]:
 
 
 def _accumulate(network: nn.Module, samples: Tensor, window: Window, compute: Compute) -> Tensor:
-    weights = gaussian_weights(window.patch_size).to(compute.device)
+    kind: torch.dtype = getattr(torch, window.adds_in)
+    weights = gaussian_weights(window.patch_size).to(compute.device, kind)
     places = _places(samples.shape[2:], window)
-    norm = torch.zeros(samples.shape[2:], device=compute.device)
+    norm = torch.zeros(samples.shape[2:], dtype=kind, device=compute.device)
     for place in places:
         norm[place] += weights
     forward, total = _Forward(network, window, compute), torch.zeros(())
@@ -97,9 +107,9 @@ def _accumulate(network: nn.Module, samples: Tensor, window: Window, compute: Co
     for chunk in _chunks(itertools.product(range(len(samples)), places), at_once):
         outputs = forward(torch.stack([samples[i][(slice(None), *place)] for i, place in chunk]))
         if total.ndim == 0:
-            total = torch.zeros((len(samples), len(outputs[0]), *samples.shape[2:]), device=compute.device)
+            total = torch.zeros((len(samples), len(outputs[0]), *samples.shape[2:]), dtype=kind, device=norm.device)
         for (i, place), output in zip(chunk, outputs, strict=True):
-            total[i][(slice(None), *place)].addcmul_(output, weights)
+            total[i][(slice(None), *place)] += output * weights
     return total.div_(norm).cpu()
 
 
