@@ -98,7 +98,19 @@ def summed(values: Tensor) -> Tensor:
     """The sum over the team of what is differentiated; outside of a training step the values themselves."""
     if not values.requires_grad or Team.current().size == 1:
         return values
-    from torch.distributed.nn.functional import all_reduce  # the one that gradients pass through
-
-    total: Tensor = all_reduce(values)  # type: ignore[no-untyped-call]
+    total: Tensor = _Sum.apply(values)  # type: ignore[no-untyped-call]
     return total
+
+
+class _Sum(torch.autograd.Function):
+    """A sum over the team that gradients pass through: each process's values are in the sum of every process."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:  # noqa: ARG004  torch's signature
+        total = values.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004
+        return _Sum.forward(ctx, gradient)
