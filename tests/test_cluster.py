@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import threading
 import time
@@ -12,11 +13,13 @@ import numpy as np
 import pytest
 import torch
 from making import make_dataset
+from models import random_model
 
 import autoseg
 from autoseg.core.cluster import on_workers
 from autoseg.core.errors import StorageError
 from autoseg.data.images import read_label_map
+from autoseg.training.compute import choose_compute
 
 distributed = pytest.importorskip("distributed", reason="pip install 'autoseg[scale]'")
 SHORT = autoseg.Blueprint.quick(minutes=1).changed(
@@ -67,11 +70,10 @@ def test_a_fault_in_a_case_is_raised_as_it_is_without_a_cluster(client, dataset,
 
 
 def test_a_killed_worker_costs_its_task_only(client, dataset, plan, tmp_path):
-    begun = time.monotonic()
-    killed = []
+    over, killed = threading.Event(), []
 
     def kill_one_at_its_first_training():
-        while time.monotonic() - begun < 60 and not killed:
+        while not over.is_set():
             for worker, keys in client.processing().items():
                 if any("train-" in str(key) for key in keys):
                     time.sleep(0.3)  # it is in the middle
@@ -83,8 +85,11 @@ def test_a_killed_worker_costs_its_task_only(client, dataset, plan, tmp_path):
     watch = threading.Thread(target=kill_one_at_its_first_training)
     watch.start()
     options = {"folds": [0, 1], "blueprint": SHORT, "show_progress": False}
-    (there,) = autoseg.cross_validate(dataset, plan, ["2d"], folder=tmp_path / "work", client=client, **options)
-    watch.join()
+    try:
+        (there,) = autoseg.cross_validate(dataset, plan, ["2d"], folder=tmp_path / "work", client=client, **options)
+    finally:
+        over.set()
+        watch.join()
     assert killed, "nobody was killed, so nothing was shown"
     (here,) = autoseg.cross_validate(dataset, plan, ["2d"], **options)
     assert there.evaluation.by_case == pytest.approx(here.evaluation.by_case)
@@ -129,3 +134,16 @@ def test_a_training_holds_one_gpu_where_workers_declare_them():
     with distributed.LocalCluster(resources={"GPU": 1}, **options) as cluster, distributed.Client(cluster) as client:
         times = sorted(on_workers(client, task, [0, 1, 2], names=["t-0", "t-1", "t-2"], gpu=True))
     assert all(end <= begun for (_, end), (begun, _) in zip(times, times[1:], strict=False))
+
+
+def test_a_predictor_that_is_sent_is_made_anew_on_the_device_of_the_worker(monkeypatch):
+    from autoseg.prediction import predictor
+
+    asked = []
+    monkeypatch.setattr(
+        predictor, "choose_compute", lambda device, precision: asked.append(device) or choose_compute("cpu", precision)
+    )
+    sent = pickle.loads(pickle.dumps(predictor.Predictor([[random_model()]], predictor.Options(), None)))
+    assert asked == [None, None], "the device is chosen where it is used"
+    case = autoseg.sample_dataset().test[0]
+    assert sent(case).label_map.array.shape == case.image().grid.shape

@@ -159,11 +159,16 @@ class Predictor:
     def __init__(
         self, groups: Sequence[Iterable[TrainedModel]], options: Options, device: str | torch.device | None
     ) -> None:
-        self.options = options
+        self.options, self.device = options, device
         self.groups = [[_stage(models, options, device) for models in stages_of(group)] for group in groups]
         if not self.groups:
             raise PredictionError("no model was given. Pass training.model, or a list of models of several folds.")
         self.configuration = self.groups[0][-1].configuration
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Sent to a worker it is made there anew, on the best device of that machine where none was asked for."""
+        groups = [[model for stage in group for model in stage.models] for group in self.groups]
+        return Predictor, (groups, self.options, self.device)
 
     @property
     def key(self) -> str:
