@@ -158,6 +158,20 @@ def folder(tmp_path):
     return export_nnunet_model(random_model(), tmp_path / "results")
 
 
+def test_a_decoder_that_deepens_is_counted_from_the_coarsest_resolution(tmp_path):
+    ones, twos, threes = ((n,) * 3 for n in (1, 2, 3))
+    shape = {"features": (4, 8, 8), "strides": (ones, twos, twos), "kernel_sizes": (threes,) * 3}
+    uneven = replace(CUBES, **shape, encoder_blocks=(1, 2, 1), decoder_blocks=(1, 3), kind="plain")
+    model = random_model(configuration(network=uneven))
+    folder = export_nnunet_model(model, tmp_path / "results")
+    architecture = json.loads((folder / "plans.json").read_text())["configurations"]["3d_fullres"]["architecture"]
+    assert architecture["arch_kwargs"]["n_conv_per_stage_decoder"] == [3, 1]
+    weights = torch.load(folder / "fold_0/checkpoint_final.pth", weights_only=True)["network_weights"]
+    assert "decoder.stages.0.convs.2.conv.weight" in weights
+    assert "decoder.stages.1.convs.1.conv.weight" not in weights
+    assert open_nnunet_model(folder)[0].configuration.network == uneven
+
+
 def test_a_missing_model_says_what_was_found(tmp_path, folder):
     with pytest.raises(ModelError, match="there is no such folder or file"):
         open_nnunet_model(tmp_path / "nothing")

@@ -205,7 +205,7 @@ def _of_configuration(name: str, configuration: JSON) -> dict[str, Any]:
         "patch_size": numbers(configuration, "patch_size", where, n),
         "topology": Topology(strides, kernels),
         "features": features,
-        "blocks": (encoder, decoder),
+        "blocks": (encoder, decoder[::-1]),  # nnU-Net counts the decoder's from the coarsest
         "batch_size": number(configuration["batch_size"], f"batch_size of {name!r}"),
         "batch_dice": truth(configuration["batch_dice"], f"batch_dice of {name!r}"),
     }

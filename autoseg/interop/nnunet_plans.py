@@ -148,7 +148,7 @@ def _architecture(network: NetworkSpec) -> JSON:
             "kernel_sizes": [list(kernel) for kernel in network.kernel_sizes],
             "strides": [list(stride) for stride in network.strides],
             DEPTHS[network.kind]: list(network.encoder_blocks),
-            "n_conv_per_stage_decoder": list(network.decoder_blocks),
+            "n_conv_per_stage_decoder": list(network.decoder_blocks[::-1]),  # nnU-Net counts it from the coarsest
             "conv_bias": True,
             "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{n}d",
             "norm_op_kwargs": {"eps": 1e-05, "affine": True},
