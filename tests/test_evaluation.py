@@ -78,6 +78,19 @@ def test_two_models_are_compared_case_by_case():
         compare_evaluations(first, evaluation({"other": 0.5}))
 
 
+def test_spacings_may_be_whole_numbers():
+    cube = np.zeros((12, 12, 12), bool)
+    cube[2:6, 2:6, 2:6] = True
+    assert surface_distance(cube, np.roll(cube, 3, 0), (2.5, 1, 1)).hd95 == 7.5
+
+
+@pytest.mark.parametrize("count", [6, 10])
+def test_intervals_of_few_cases_hold_the_true_mean_as_often_as_they_say(count):
+    random = np.random.RandomState(0)
+    found = [bootstrap(random.normal(0.85, 0.05, count)) for _ in range(300)]
+    assert np.mean([interval.low <= 0.85 <= interval.high for interval in found]) > 0.92
+
+
 def test_the_summary_has_nnunets_keys_and_means():
     labels = Labels({"background": 0, "organ": 1})
     found = summary_of(evaluation({"a": 0.5, "b": 1.0}), labels)

@@ -61,6 +61,18 @@ def test_torchio_images_keep_value_and_place() -> None:
     assert np.allclose(back.grid.to_world((2, 1, 3)), image.grid.to_world((2, 1, 3)), atol=1e-4)
 
 
+def test_a_subject_of_torchio_is_no_image() -> None:
+    torchio = pytest.importorskip("torchio")
+    image = _image((10, 20, 30), (3, 1, 2), (5, -6, 7), 1).to_torchio()
+    with pytest.raises(ImageError, match="a Subject is no image"):
+        voxels_from(torchio.Subject(t1=image))
+
+
+def test_a_slice_of_nibabel_is_an_image() -> None:
+    array, grid = voxels_from(nib.Nifti1Image(np.arange(20.0).reshape(4, 5), np.diag([2.0, 3.0, 4.0, 1.0])))
+    assert (array.shape, grid.spacing) == ((1, 1, 5, 4), (4.0, 3.0, 2.0))
+
+
 def test_bytes_with_three_values_last_are_colours() -> None:
     assert voxels_from(np.zeros((6, 7, 3), np.uint8))[0].shape == (3, 6, 7)
     assert voxels_from(sitk.Image(7, 6, sitk.sitkUInt8))[0].shape == (1, 6, 7)

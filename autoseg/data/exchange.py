@@ -30,7 +30,7 @@ def voxels_from(what: Any, *, spacing: Sequence[float] | None = None) -> tuple[n
         return voxels_of_sitk(what)
     if library == "nibabel":
         return _from_affine(np.asanyarray(what.dataobj), np.asarray(what.affine), channels_first=False)
-    if library == "torchio":
+    if library == "torchio" and hasattr(what, "data"):  # a Subject has none
         return _from_affine(np.asarray(what.data), np.asarray(what.affine), channels_first=True)
     if not (hasattr(what, "__array__") or hasattr(what, "__array_interface__")):  # PIL has only the second
         raise ImageError(
