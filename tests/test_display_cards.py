@@ -17,6 +17,8 @@ from autoseg.core.errors import DatasetError, StorageError
 from autoseg.data.checks import Finding, Findings
 from autoseg.data.dataset import Case, Dataset, Fold
 from autoseg.data.fingerprint import extract_fingerprint
+from autoseg.data.geometry import Grid
+from autoseg.data.images import LabelMap
 from autoseg.data.labels import Labels
 from autoseg.data.opening import open_dataset
 from autoseg.data.samples import sample_dataset
@@ -226,6 +228,20 @@ def test_a_broken_case_leaves_the_others_in_the_dataset(stages, tmp_path):
     with pytest.raises(DatasetError, match="cannot be read"):
         render(cases[0])
     assert "(no picture: DatasetError" in cases[0]._repr_html_()
+
+
+def test_what_nobody_annotated_has_no_share_of_the_foreground():
+    labels = Labels({"background": 0, "cell": 1}, ignore=2)
+    array = np.zeros((4, 8, 8), np.int16)
+    array[:3], array[0, 0, :4] = 2, 1
+    html = render(LabelMap(array, Grid.of(array.shape), labels))
+    assert "100%" in Page(html).text and Page(html).text.count("–") == 1
+
+
+@pytest.mark.parametrize("severity", ["error", "warning", "note"])
+def test_a_findings_severity_has_its_colour(severity):
+    finding = Finding(check="few", severity=severity, cases=(), message="4 cases.", advice="Find more.")
+    assert f'class="as-chip as-{severity}"' in render(finding)
 
 
 def test_thousands_of_cases_are_counted_not_listed(stages):

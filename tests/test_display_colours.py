@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from itertools import combinations
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 from skimage.color import rgb2lab
 
 from autoseg.data.labels import Labels
-from autoseg.display.colours import IGNORED, OKABE_ITO, colour_of, colour_of_region, legend, swatch
+from autoseg.display.colours import IGNORED, OKABE_ITO, colour_of, colour_of_region, legend, named, swatch
 
 # Machado, Oliveira and Fernandes 2009, full severity, on linear RGB
 BLIND = {
@@ -68,3 +69,9 @@ def test_a_swatch_is_a_picture_of_its_colour(colour):
 def test_a_long_legend_is_cut():
     labels = Labels({"background": 0, **{f"structure {i}": i for i in range(1, 118)}})
     assert "and 105 more" in legend(labels) and "structure 13" not in legend(labels)
+
+
+def test_a_value_of_regions_is_named_by_the_smallest_of_them():
+    labels = Labels({"background": 0, "tumour": (1, 2, 3), "core": (2, 3), "active": 3}, region_order=(1, 2, 3))
+    told = [re.sub("<[^>]*>", "", named(value, labels)).strip() for value in (1, 2, 3)]
+    assert told == ["tumour, value 1", "core, value 2", "active"]

@@ -128,3 +128,9 @@ def test_a_size_is_short_and_right_to_a_tenth(byte_count):
 )
 def test_values_read_as_a_person_writes_them(written, expected):
     assert written == expected
+
+
+def test_only_a_word_too_long_for_its_column_may_break_anywhere():
+    html = table(("case", "dice"), [("case_001", "0.8"), ("x" * 60, "0.7"), (Html(f"<code>{'y' * 60}</code>"), "0.6")])
+    assert html.count("as-long") == 2 and 'class="as-long">x' in html
+    assert "as-long" not in table(("case",), [("many words of a usual length, as sentences have them",)])

@@ -16,9 +16,9 @@ from PIL import Image as Picture
 from autoseg.data.geometry import Grid
 from autoseg.data.images import Image
 from autoseg.display.colours import colour_of
+from autoseg.display.marks import bar_length
 from autoseg.display.slices import (
     Overlay,
-    bar_length,
     fullest_slice,
     orientation_of,
     slice_axis,
@@ -86,6 +86,30 @@ def test_the_fullest_slice_is_chosen():
     assert fullest_slice(labels, Grid.of(labels.shape), 0) == 3
     assert fullest_slice(None, Grid.of(labels.shape), 0) == 2
     assert fullest_slice(np.zeros_like(labels), Grid.of(labels.shape), 2) == 3
+
+
+def test_what_nobody_annotated_does_not_choose_the_slice():
+    labels = np.zeros((5, 6, 7), np.uint8)
+    labels[3, 2:4, 2:4] = 1
+    labels[1] = 2
+    assert fullest_slice(labels, Grid.of(labels.shape), 0, ignore=2) == 3
+    labels[labels == 1] = 2
+    assert fullest_slice(labels, Grid.of(labels.shape), 0, ignore=2) == 2
+
+
+def test_a_very_wide_picture_and_its_labels_stand_below_each_other():
+    image = Image(np.zeros((1, 60, 900), np.float32), Grid.of((60, 900)), ("X-ray",))
+    labels = np.zeros((60, 900), np.uint8)
+    labels[20:40, 100:200] = 1
+    assert all(width > 500 for width, _ in sizes(views(image, Overlay(filled=labels))))
+    assert len(pictures(views(image, Overlay(filled=labels), twice=False))) == 1
+
+
+def test_voxels_that_were_not_measured_are_black():
+    array = np.ones((1, 20, 20), np.float32)
+    array[0, :10] = np.nan
+    (shown,) = pictures(views(Image(array, Grid.of((20, 20)), ("MRI",)), Overlay()))
+    assert max(shown.getpixel((shown.width // 2, 20))) < 20
 
 
 def test_the_sharpest_plane_leads():
@@ -176,3 +200,7 @@ def test_windows_ignore_extremes_and_know_ct():
     assert window_of(values, "MRI")[1] < 2
     assert window_of(values, "CT") == (-160.0, 240.0)
     assert window_of(np.full((3, 3), np.nan), "MRI") == (0.0, 1.0)
+    hounsfield = np.random.default_rng(0).normal(0, 300, (50, 50))
+    assert window_of(hounsfield, "ct") == (-160.0, 240.0)
+    assert window_of(hounsfield + 1024, "CT")[1] > 1500, "shifted as scanners store it"
+    assert window_of(hounsfield / 300, "CT")[1] < 4, "normalized"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import re
@@ -63,9 +64,9 @@ def test_a_slice_changes_faster_than_the_eye():
     labels[:, 100:300, 100:300], labels[:, 150:200, 150:200] = 1, 2
     painting, took = Painting(filled=labels, outlined=labels), []
     for index in range(12):
-        started = time.perf_counter()
+        started = time.process_time()  # of the kernel alone, whatever else the machine does
         draw_slice(array, grid, view_of(grid, 0, index), painting, window=(-2, 2), scale=1 / 0.8)
-        took.append(time.perf_counter() - started)
+        took.append(time.process_time() - started)
     assert min(took) < 0.06, f"{1000 * np.median(took):.0f} ms"
 
 
@@ -311,3 +312,28 @@ def test_the_microscope_follows_the_voxel_and_draws_other_augmentations():
     assert (again.shape != pixels(widget.pictures[1]).shape) or (again != pixels(widget.pictures[1])).any()
     assert "seed 8" in widget.told.value
     assert "Microscope" in widget.static()
+
+
+def test_many_organs_are_drawn_as_fast_as_one_and_what_is_ignored_takes_no_room():
+    grid = Grid.of((60, 60, 60))
+    labels = np.zeros(grid.shape, np.uint8)
+    for number, corner in enumerate(np.ndindex(4, 4, 4), start=1):
+        labels[tuple(slice(15 * c, 15 * c + 10) for c in corner)] = number
+    started = time.process_time()
+    drawn = draw_surfaces(labels, grid)
+    assert time.process_time() - started < 2.5
+    assert (drawn[..., 3] > 0).mean() > 0.1
+    few = np.where(labels == 22, 1, 2).astype(np.uint8)
+    one, alone = draw_surfaces(few, grid, ignore=2), draw_surfaces(np.where(few == 1, 1, 0), grid)
+    assert (one == alone).all() and (alone[..., 3] > 0).any()
+
+
+def test_a_small_prediction_is_drawn_in_the_scale_of_its_reference():
+    case = autoseg.sample_dataset()[0]
+    truth = case.label()
+    part = replace(truth, array=np.where(truth.array == 1, 1, 0).astype(truth.array.dtype))
+    html = Prediction(case=case, label_map=part).show_3d(backend="picture")._repr_html_()
+    found = re.findall(r"base64,([^\"]+)\"[^>]*as-picture", html)
+    seen = [np.asarray(Picture.open(io.BytesIO(base64.b64decode(f))).convert("RGB")).astype(int) for f in found]
+    orange = [(p[..., 0] > p[..., 2] + 80) for p in seen]
+    assert orange[0].any() and abs(orange[0].sum() / orange[1].sum() - 1) < 0.25

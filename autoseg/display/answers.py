@@ -82,7 +82,8 @@ def _steps(steps: list[Attempt], told: str) -> str:
 def show_comparison(compared: Comparison) -> str:
     """What was changed, the decision that took another branch first, and all that came out differently."""
     if not compared.changes:
-        return card("Comparison", "the same plan", text(repr(compared)))
+        told = text(_arrows(", ".join(compared.causes)), " changed nothing") if compared.causes else None
+        return card("Comparison", "the same plan", told, note="no decision comes out differently")
     first, followers = compared.first, {c.name for c in compared.followers}
     rows = [_change(change, followers) for change in compared.changes]
     causes = section("Changed", *(text(_arrows(cause)) for cause in compared.causes)) if compared.causes else None

@@ -63,8 +63,12 @@ def bar(part: float, word: str, *, colour: str = ACCENT, width: int = 160) -> Ht
 
 
 def named(value: int, labels: Labels) -> Html:
-    """A label's swatch and name."""
-    return join(swatch(colour_of(value, labels.ignore)), " ", labels.name_of(value))
+    """A label's swatch and name; a value that only regions speak of is named by the smallest of them."""
+    single = value == labels.ignore or any(values == (value,) for values in labels.regions.values())
+    around = () if single else [n for n, values in labels.regions.items() if value in values]
+    smallest = min(around, key=lambda n: len(labels.regions[n]), default=None)
+    name = labels.name_of(value) if smallest is None else f"{smallest}, value {value}"
+    return join(swatch(colour_of(value, labels.ignore)), " ", name)
 
 
 def legend(labels: Labels, note: str = "", *, most: int = 12) -> Html:

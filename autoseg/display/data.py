@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -25,7 +26,8 @@ from autoseg.display.html import (
     tag,
     text,
 )
-from autoseg.display.slices import Overlay, orientation_of, overlay_of, thumbnail, unit_of, views
+from autoseg.display.marks import unit_of
+from autoseg.display.slices import Overlay, orientation_of, overlay_of, thumbnail, views
 from autoseg.display.words import count, number, share, size, times
 
 READ_AT_ONCE = 12_000_000  # bytes of files that a dataset's display may read for its pictures: about half a second
@@ -144,11 +146,13 @@ def show_case(case: Case) -> str:
         facts(grid_facts(image.grid) | _intensity_range(image)),
         fold(
             "Files",
-            text(str(case.image_paths[0].parent) if case.image_paths else "in memory"),
+            text(str(case.image_paths[0].parent)),
             table(("", "name", "size"), rows, numbers=(2,)),
             hint=count(len(rows), "file"),
-        ),
-        note=", ".join(case.channels),
+        )
+        if rows
+        else None,
+        note=", ".join(case.channels) + ("" if rows else "; in memory"),
     )
 
 
@@ -174,7 +178,7 @@ def _intensity_range(image: Image) -> dict[str, object]:
     if len(image.channels) > 3:
         return {"channels": len(image.channels)}
     return {
-        f"{name} intensities": f"{number(float(c.min()))} to {number(float(c.max()))}"
+        f"{name} intensities": f"{number(float(np.nanmin(c)))} to {number(float(np.nanmax(c)))}"
         for name, c in zip(image.channels, image.array, strict=True)
     }
 
@@ -195,13 +199,14 @@ def voxel_table(label_map: LabelMap) -> Html:
 def _voxel_rows(label_map: LabelMap, voxels: dict[int, int]) -> Html:
     size_ = float(np.prod(label_map.grid.spacing))
     in_3d = label_map.grid.dimensions == 3
-    labelled = int((label_map.array != 0).sum())
+    ignore = label_map.labels.ignore
+    labelled = max(int(np.isin(label_map.array, (0, ignore or 0), invert=True).sum()), 1)
     rows = [
         (
             named(v, label_map.labels),
             f"{n:,}",
             number(n * size_ / 1000) if in_3d else share(n / label_map.array.size),
-            bar(n / labelled, share(n / labelled), colour=colour_of(v, label_map.labels.ignore)),
+            "–" if v == ignore else bar(n / labelled, share(n / labelled), colour=colour_of(v)),
         )
         for v, n in voxels.items()
     ]
@@ -228,7 +233,7 @@ def show_label_map(label_map: LabelMap) -> str:
     return card(
         "Label map",
         times(label_map.grid.shape),
-        views(empty, Overlay(filled=label_map.array, ignore=label_map.labels.ignore, opacity=0.85)),
+        views(empty, replace(overlay_of(label_map), opacity=0.85), twice=False),
         voxel_table(label_map),
         facts(grid_facts(label_map.grid)),
     )

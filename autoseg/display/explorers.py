@@ -175,7 +175,7 @@ class PredictionsComparison(Interactive):
         items = {name: ps[self.case.value] for name, ps in self.compared.predictions.items()}
         self.layers = {name: layers_of_prediction(p) for name, p in items.items()}
         room = 650.0 / min(len(items), 3) - 12
-        self.slices = [Slices(k.image.grid, k.guide, room=(room, 330.0), planes=1) for k in self.layers.values()]
+        self.slices = [Slices(k, room=(room, 330.0), planes=1) for k in self.layers.values()]
         for at in zip(*(s.sliders.values() for s in self.slices), strict=True):
             for other in at[1:]:
                 widgets.link((at[0], "value"), (other, "value"))

@@ -14,7 +14,6 @@ from autoseg.display.words import count
 
 ROWS = 40  # findings in one card
 DRAWN = 4  # of which the worst case is read and drawn
-SEVERITY = {"error": "as-no", "warning": "as-turned", "note": None}
 NOTHING = "Every case can be read, image and label map fit together, and nothing else is odd."
 
 
@@ -50,7 +49,7 @@ def line(finding: Finding) -> tuple[Html, Html]:
     if finding.fix:
         safe = "safe" if finding.fix.safe else "your decision"
         fix = join(tag("br"), tag("small", "Fix (", safe, "): ", finding.fix.text, "."))
-    return chip(finding.severity, kind=SEVERITY[finding.severity]), join(
+    return chip(finding.severity), join(
         tag("b", concerned(finding)),
         " ",
         tag("small", finding.check),

@@ -13,6 +13,7 @@ from html import escape
 from importlib.resources import files
 
 VOID = frozenset({"img", "br", "hr", "meta"})
+LONG = 34  # letters of a word that a column of a table has room for
 
 
 class Html(str):
@@ -77,12 +78,18 @@ def table(head: Sequence[object], rows: Iterable[Sequence[object]], *, numbers: 
     """A table; the columns whose positions are in `numbers` are set to the right."""
 
     def line(cell: str, values: Sequence[object]) -> Html:
-        classes = ("as-n" if column in numbers else None for column in range(len(values)))
+        classes = ("as-n" if column in numbers else _cell_class(v) for column, v in enumerate(values))
         return tag("tr", *(tag(cell, v, class_=c) for v, c in zip(values, classes, strict=True)))
 
     header = tag("thead", line("th", head)) if any(head) else None
     body = tag("tbody", *(line("td", row) for row in rows))
     return tag("div", tag("table", header, body, class_="as-table"), class_="as-wide")
+
+
+def _cell_class(value: object) -> str | None:
+    """A cell with a word so long that the page would not hold it: only that may break anywhere."""
+    words = re.sub("<[^>]*>", " ", value) if isinstance(value, Html) else str(value)
+    return "as-long" if max(map(len, words.split()), default=0) > LONG else None
 
 
 def fold(title: object, *body: object, hint: object = None, long: bool = False) -> Html:

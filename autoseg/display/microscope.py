@@ -8,7 +8,8 @@ from autoseg.data.images import Image
 from autoseg.display import render
 from autoseg.display.colours import legend
 from autoseg.display.html import Html, card, gallery, join, section, table, tag
-from autoseg.display.slices import BYTES, Look, Overlay, layers_of, panel, slice_axis, unit_of, view_of, window_of
+from autoseg.display.marks import unit_of
+from autoseg.display.slices import BYTES, Look, Overlay, layers_of, panel, slice_axis, view_of, window_of
 from autoseg.display.words import number, times
 from autoseg.training.microscope import Microscope, Stage
 

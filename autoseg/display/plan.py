@@ -7,7 +7,7 @@ from autoseg.data.normalization import name_of
 from autoseg.display import render
 from autoseg.display.colours import bar
 from autoseg.display.decisions import decision_table, kinds_in_words
-from autoseg.display.html import Html, beside, card, facts, fold, inner_card, join, table, tag, text
+from autoseg.display.html import Html, beside, card, facts, fold, gallery, inner_card, join, table, tag, text
 from autoseg.display.sketches import feature_maps, patch_in_image, unet
 from autoseg.display.words import count, number, share, times, value_of
 from autoseg.planning.budget import Budget
@@ -71,12 +71,12 @@ def configuration_card(configuration: Configuration, trace: Trace) -> Html:
 
 def _patch(configuration: Configuration) -> Html:
     drawing = patch_in_image(configuration.patch_size, configuration.median_shape, configuration.spacing)
-    return tag("div", drawing, tag("small", f"patch (blue) on the median image of {times(configuration.median_shape)}"))
+    return gallery([(drawing, f"patch (blue) on the median image of {times(configuration.median_shape)}")])
 
 
 def _network(configuration: Configuration) -> Html:
     drawing = unet(configuration.network, configuration.patch_size)
-    return tag("div", drawing, tag("small", "features of each stage; a longer bar is a larger feature map"))
+    return gallery([(drawing, "features of each stage; a longer bar is a larger feature map")])
 
 
 def stage_table(configuration: Configuration) -> Html:

@@ -17,7 +17,8 @@ import numpy as np
 from autoseg.core.types import LabelArray, Shape
 from autoseg.data.geometry import Grid
 from autoseg.display.colours import colour_of
-from autoseg.display.slices import View, bar_length, unit_of
+from autoseg.display.marks import bar_length, length_of, unit_of
+from autoseg.display.slices import View
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -47,8 +48,8 @@ def draw_slice(
     """One slice as a PNG, `scale` device pixels a millimetre. `channel` may have a last axis of three colours."""
     from PIL import Image
 
-    flat = view.lay(channel)
     low, high = window
+    flat = np.nan_to_num(view.lay(channel), nan=low)  # what was not measured is black
     grey = np.clip((flat - low) * (255.0 / max(high - low, 1e-6)), 0, 255).astype(np.uint8)
     width, height = (max(round(mm * scale), 16) for mm in view.extent(grid))
     size = (width, height)
@@ -90,10 +91,11 @@ def _palette(labels: np.ndarray, painting: Painting) -> np.ndarray:
 
 def _fill(drawn: np.ndarray, labels: np.ndarray, painting: Painting) -> np.ndarray:
     labels = np.maximum(labels, 0)
-    inside = labels > 0
+    inside = np.flatnonzero(labels)
     mixed = drawn.copy()
-    colour = _palette(labels, painting)[labels[inside]]
-    mixed[inside] = (drawn[inside] * (1 - painting.opacity) + colour * painting.opacity).astype(np.uint8)
+    pixels, weight = mixed.reshape(-1, 3), np.float32(painting.opacity)
+    colour = _palette(labels, painting).take(labels.ravel()[inside], axis=0)
+    pixels[inside] = (pixels.take(inside, axis=0) * (1 - weight) + colour * weight).astype(np.uint8)
     return mixed
 
 
@@ -142,7 +144,7 @@ def scale_bar(canvas: Any, height: int, *, longest: float, scale: float, unit: s
     y = height - 9
     canvas.rectangle((7, y - 2, 9 + length * scale, y + 3), fill=DARK)
     canvas.rectangle((8, y - 1, 8 + length * scale, y + 2), fill=LIGHT)
-    write(canvas, (8, y - 5), f"{length:g} {unit}", anchor="ls")
+    write(canvas, (8, y - 5), length_of(length, unit), anchor="ls")
 
 
 def _point_at(picture: Picture, grid: Grid, view: View, voxel: Shape) -> None:

@@ -15,7 +15,7 @@ from autoseg.display.colours import bar, colour_of, colour_of_region, legend, sw
 from autoseg.display.data import READ_AT_ONCE, bytes_of, voxel_table
 from autoseg.display.html import Html, card, facts, fold, gallery, join, names, section, table, tag, text
 from autoseg.display.slices import Overlay, thumbnail, views
-from autoseg.display.words import count, duration, number, score
+from autoseg.display.words import count, duration, score
 from autoseg.evaluation.intervals import ENOUGH, intervals
 from autoseg.evaluation.result_card import ResultCard
 from autoseg.evaluation.scores import Evaluation
@@ -114,7 +114,7 @@ def show_result_card(result: ResultCard) -> str:
     cases = case_rows(evaluation)
     return card(
         "Evaluation",
-        f"mean Dice {number(evaluation.mean, 4)}",
+        f"mean Dice {score(evaluation.mean, 4)}",
         facts(_essence(evaluation)),
         section(
             "Labels",

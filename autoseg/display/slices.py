@@ -18,12 +18,14 @@ from autoseg.data.images import Image, LabelMap
 from autoseg.display.colours import colour_of
 from autoseg.display.figures import picture
 from autoseg.display.html import Html, gallery
+from autoseg.display.marks import annotate, point_at, unit_of
 
 Places = tuple[np.ndarray, np.ndarray]  # where columns and rows lie, in mm
 OPPOSITE = dict(zip("SIAPLR", "ISPARL", strict=True))
 SHARP = 1.5  # device pixels a page pixel: three views of a volume stay below 150 kB
 WIDTH, HEIGHT = 566.0, 300.0  # page pixels that one row of views may take
 CT_WINDOW = (-160.0, 240.0)  # soft tissue, in Hounsfield units
+LEAST_CT = 100.0  # Hounsfield units from fat to soft tissue
 SAMPLES = 200_000
 BYTES = 170_000  # of all views of an image together: what a notebook keeps of them stays below 250 kB
 
@@ -99,14 +101,14 @@ def slice_axis(grid: Grid) -> int:
     return int(np.argmax(np.round(grid.spacing, 3))) if grid.dimensions == 3 else 0
 
 
-def fullest_slice(labels: LabelArray | None, grid: Grid, axis: int) -> int:
+def fullest_slice(labels: LabelArray | None, grid: Grid, axis: int, *, ignore: int | None = None) -> int:
     """The slice across `axis` with most foreground; the middle one where nothing is labelled."""
     if grid.dimensions == 2:
         return 0
-    if labels is None or not labels.any():
+    inside = None if labels is None else (labels > 0) & (labels != (0 if ignore is None else ignore))
+    if inside is None or not inside.any():
         return grid.shape[axis] // 2
-    others = tuple(a for a in range(3) if a != axis)
-    return int(np.argmax((labels > 0).sum(axis=others)))
+    return int(np.argmax(inside.sum(axis=tuple(a for a in range(3) if a != axis))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,7 @@ class Look:
 def panel(channel: np.ndarray, grid: Grid, view: View, overlay: Overlay, look: Look) -> Html:
     """One slice as a picture. `channel` has the grid's shape, or a last axis of three colours."""
     width, height = (max(round(e * look.scale), 24) for e in view.extent(grid))
-    flat = view.lay(channel)
+    flat = np.nan_to_num(view.lay(channel), nan=look.window[0])  # what was not measured is black
     millimetres = view.extent(grid)
 
     def paint(figure: Any) -> None:
@@ -160,9 +162,9 @@ def panel(channel: np.ndarray, grid: Grid, view: View, overlay: Overlay, look: L
         axes.set_xlim(0, millimetres[0])
         axes.set_ylim(millimetres[1], 0)
         if look.mark:
-            _point_at(axes, view, grid, look.mark)
+            point_at(axes, view, grid, look.mark)
         if look.letters:
-            _annotate(axes, view, (width, height), look)
+            annotate(axes, view, (width, height), look)
 
     words = f"{view.name} slice {view.index + 1} of {grid.shape[view.axis]}" if grid.dimensions == 3 else "image"
     return picture(paint, (width, height), alt=words, sharp=SHARP, most=look.most)
@@ -202,69 +204,21 @@ def _contours(mask: np.ndarray, places: Places, *, filled: bool, **style: Any) -
     return PathCollection([Path(p, c) for p, c in zip(points, codes, strict=True)], **style)
 
 
-def _point_at(axes: Any, view: View, grid: Grid, voxel: Shape) -> None:
-    """Cross-hairs that leave the voxel itself free."""
-    width, height = view.extent(grid)
-    x, y = ((voxel[a] + 0.5) * grid.spacing[a] for a in (view.columns, view.rows))
-    x, y = (width - x if view.flipped[1] else x), (height - y if view.flipped[0] else y)
-    gap = 0.035 * max(width, height)
-    line = {"color": "#5dff5d", "linewidth": 1.0}
-    for ends in ((0, x - gap), (x + gap, width)):
-        axes.plot(ends, (y, y), **line)
-    for ends in ((0, y - gap), (y + gap, height)):
-        axes.plot((x, x), ends, **line)
-
-
-def _annotate(axes: Any, view: View, size: tuple[int, int], look: Look) -> None:
-    """Orientation letters at the edges, and a scale bar."""
-    from matplotlib.patheffects import withStroke
-
-    halo = [withStroke(linewidth=2.2, foreground="#000000d8")]
-    style = {"color": "#f2f2f2", "fontsize": 7.5, "transform": axes.transAxes, "path_effects": halo}
-    width, height = size
-    if view.letters and min(size) >= 70:
-        top, right, bottom, left = view.letters
-        for letter, x, y, ha, va in (
-            (top, 0.5, 1 - 3 / height, "center", "top"),
-            (right, 1 - 4 / width, 0.5, "right", "center"),
-            (bottom, 0.5, 4 / height, "center", "bottom"),
-            (left, 4 / width, 0.5, "left", "center"),
-        ):
-            axes.text(x, y, letter, ha=ha, va=va, **style)
-    length = bar_length(width / look.scale * 0.3)
-    pixels = length * look.scale
-    axes.plot(
-        [6 / width, (6 + pixels) / width],
-        [7 / height] * 2,
-        color="#f2f2f2",
-        linewidth=2.0,
-        transform=axes.transAxes,
-        path_effects=[withStroke(linewidth=4.0, foreground="#000000d8")],
-        solid_capstyle="butt",
-    )
-    axes.text(6 / width, 11 / height, f"{length:g} {look.unit}", ha="left", va="bottom", **style)
-
-
-def bar_length(longest: float) -> float:
-    """The largest of 1, 2, 5 times a power of ten that is not longer.
-
-    >>> bar_length(17.0), bar_length(0.07)
-    (10.0, 0.05)
-    """
-    power = 10.0 ** np.floor(np.log10(longest))
-    return float(round(next(m for m in (5, 2, 1) if m * power <= longest * (1 + 1e-9)) * power, 9))
-
-
 def window_of(array: np.ndarray, channel_name: str) -> tuple[float, float]:
-    """The intensities that are black and white: soft tissue for CT, else the 0.5 and 99.5 percentiles."""
-    if channel_name.lower() == "ct":
-        return CT_WINDOW
+    """The intensities that are black and white: soft tissue for CT, else the 0.5 and 99.5 percentiles.
+
+    A CT that reaches far up but not below 0, where air and fat are, was shifted; one of hardly any range around 0 is
+    normalized already. Neither is in Hounsfield units.
+    """
     step = max(1, int((array.size / SAMPLES) ** (1 / array.ndim)))
     sample = array[(slice(None, None, step),) * array.ndim]
     sample = sample[np.isfinite(sample)]
     if not sample.size:
         return 0.0, 1.0
     low, high = np.percentile(sample, (0.5, 99.5))
+    shifted, normalized = low >= 0 and high > CT_WINDOW[1], low < 0 and high - low < LEAST_CT
+    if channel_name.lower() == "ct" and not shifted and not normalized:
+        return CT_WINDOW
     return float(low), float(high)
 
 
@@ -274,17 +228,20 @@ def is_colour(array: ImageArray, channels: Sequence[str]) -> bool:
     return len(array) == 3 and initials == "rgb"
 
 
-def views(image: Image, overlay: Overlay, *, width: float = WIDTH, height: float = HEIGHT) -> Html:
-    """An image in views of one scale: three planes of one channel, or the sharpest plane of each channel."""
+def views(image: Image, overlay: Overlay, *, twice: bool = True) -> Html:
+    """An image in views of one scale: three planes of one channel, or the sharpest plane of each channel.
+
+    Labels hide much of a single picture, so it is shown without them too, unless `twice` is false.
+    """
     channels = layers_of(image)
     grid = image.grid
     main = slice_axis(grid)
     planes = [main] if grid.dimensions == 2 or len(channels) > 1 else [main, *(a for a in range(3) if a != main)]
-    cuts = [view_of(grid, axis, fullest_slice(overlay.guide, grid, axis)) for axis in planes]
+    cuts = [view_of(grid, axis, fullest_slice(overlay.guide, grid, axis, ignore=overlay.ignore)) for axis in planes]
     shown = [(view, name, layer, overlay) for view in cuts for name, layer in channels]
-    if len(shown) == 1 and overlay.guide is not None:  # labels hide much of a single picture: show it without them too
+    if len(shown) == 1 and overlay.guide is not None and twice:
         shown.insert(0, (*shown[0][:3], Overlay()))
-    columns, scale = arrange([view.extent(grid) for view, *_ in shown], (width, height))
+    columns, scale = arrange([view.extent(grid) for view, *_ in shown], (WIDTH, HEIGHT))
     most = BYTES // len(shown)
     panels = [
         (
@@ -304,16 +261,14 @@ def arrange(extents: Sequence[tuple[float, float]], room: tuple[float, float]) -
         (width - 8 * (len(first_row) - 1)) / sum(w for w, _ in first_row),
         height / max(h for _, h in extents),
     )
+    if len(extents) == 2:  # very wide ones are larger below each other
+        below = min(width / max(w for w, _ in extents), (height - 30) / sum(h for _, h in extents))
+        return ([[0, 1]], below) if below > row else ([[0], [1]], row)
     if len(extents) != 3:
         return [[i] for i in range(len(extents))], row
     (w0, h0), *others = extents
     stack = min((width - 8) / (w0 + max(w for w, _ in others)), height / h0, (height - 30) / sum(h for _, h in others))
     return ([[0], [1, 2]], stack) if stack > row else ([[0], [1], [2]], row)
-
-
-def unit_of(grid: Grid) -> str:
-    """Pixels where a picture has no known size, else mm."""
-    return "px" if grid.dimensions == 2 and set(grid.spacing) == {1.0} else "mm"
 
 
 def layers_of(image: Image) -> list[tuple[str, np.ndarray]]:
@@ -334,7 +289,7 @@ def thumbnail(image: Image, overlay: Overlay, *, height: float = 112.0) -> Html:
     """The fullest slice of the sharpest plane, `height` page pixels high (fewer where it is very wide)."""
     grid = image.grid
     axis = slice_axis(grid)
-    view = view_of(grid, axis, fullest_slice(overlay.guide, grid, axis))
+    view = view_of(grid, axis, fullest_slice(overlay.guide, grid, axis, ignore=overlay.ignore))
     name, layer = layers_of(image)[0]
     look = Look(
         window_of(layer, name), min(height / view.extent(grid)[1], 1.6 * height / view.extent(grid)[0]), letters=False

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import ndimage
 
-from autoseg.core.types import LabelArray
+from autoseg.core.types import LabelArray, Mask
 from autoseg.data.geometry import Grid
 from autoseg.display.colours import colour_of
 from autoseg.display.raster import rgb, scale_bar, write
@@ -16,6 +18,9 @@ SMOOTH = 0.7  # voxels: steps between voxels are not part of the body
 SAMPLES = 2_500_000  # of one label along all rays: a tenth of a second
 HALF = 0.5
 
+Span = tuple[np.ndarray, float]  # centre and edge of what a picture holds, in mm
+Place = tuple[slice, slice]  # rows and columns of a picture
+
 
 def directions() -> np.ndarray:
     """Rows: what runs right, what runs down, and what runs away from the viewer; columns: left, posterior, superior."""
@@ -25,68 +30,90 @@ def directions() -> np.ndarray:
     return np.stack([right, np.cross(away, right), away])
 
 
-def draw_surfaces(labels: LabelArray, grid: Grid, *, size: int = 320, ignore: int | None = None) -> np.ndarray:
-    """Every label of a volume as a body in its colour, (size, size, 4), the ground transparent."""
-    labels = np.maximum(labels, 0)
-    span = _span(labels, grid)
+def draw_surfaces(
+    labels: LabelArray, grid: Grid, *, size: int = 320, ignore: int | None = None, span: Span | None = None
+) -> np.ndarray:
+    """Every label of a volume as a body in its colour, (size, size, 4), the ground transparent.
+
+    `span` is what the picture holds, `span_of` these labels where it is not given.
+    """
+    span = span or span_of(labels, grid, ignore=ignore)
     nearest = np.full((size, size), np.inf)
     drawn = np.zeros((size, size, 4), np.uint8)
-    for value in np.unique(labels[labels > 0]).tolist():
-        if value == ignore:
+    for value, box in enumerate(ndimage.find_objects(np.maximum(labels, 0)), start=1):
+        if box is None or value == ignore:
             continue
-        depth = _depth(labels == value, grid, span, size)
-        front = depth < nearest
+        place, depth = _depth(labels[box] == value, box, grid, span, size)
+        front = depth < nearest[place]
         light = _light(depth, span[1] / size)
         colour = np.array(rgb(colour_of(value, ignore)), np.float32)
         shaded = np.clip(colour * (0.35 + 0.65 * light[..., None]) + 60 * light[..., None] ** 16, 0, 255)
-        drawn[front, :3], drawn[front, 3] = shaded[front].astype(np.uint8), 255
-        nearest[front] = depth[front]
+        drawn[place][front, :3], drawn[place][front, 3] = shaded[front].astype(np.uint8), 255
+        nearest[place][front] = depth[front]
     return drawn
 
 
-def _span(labels: LabelArray, grid: Grid) -> tuple[np.ndarray, float]:
+def span_of(labels: LabelArray, grid: Grid, *, ignore: int | None = None) -> Span:
     """Centre of everything labelled in the world, and the edge in mm of a square that holds it from any side."""
-    found = ndimage.find_objects((labels > 0).astype(np.uint8))
+    inside = (labels > 0) & (labels != (0 if ignore is None else ignore))
+    found = ndimage.find_objects(inside.astype(np.uint8))
     box = found[0] if found else tuple(slice(0, n) for n in labels.shape)
-    corners = np.array(np.meshgrid(*((s.start, s.stop - 1) for s in box), indexing="ij")).reshape(3, -1).T
-    world = np.array([grid.to_world(corner) for corner in corners])
+    world = _corners(box, grid)
     centre = world.mean(axis=0)
     return centre, 2.2 * float(np.linalg.norm(world - centre, axis=1).max() + max(grid.spacing))
 
 
-def _depth(mask: np.ndarray, grid: Grid, span: tuple[np.ndarray, float], size: int) -> np.ndarray:
-    """How far a ray from each pixel runs until it meets the body; infinite where it does not."""
-    found = ndimage.find_objects(mask.astype(np.uint8))[0]
-    grown = tuple(slice(max(s.start - 3, 0), s.stop + 3) for s in found)
-    start = np.array([s.start for s in grown], float)
-    body = ndimage.gaussian_filter(np.pad(mask[grown].astype(np.float32), 3), SMOOTH)
-    steps = max(min(size, SAMPLES // 96**2), 32)
-    coarse = min(size, int((SAMPLES / steps) ** 0.5))
+def _corners(box: Sequence[slice], grid: Grid) -> np.ndarray:
+    """Where the eight corners of a box of voxels lie in the world."""
+    corners = np.array(np.meshgrid(*((s.start, s.stop - 1) for s in box), indexing="ij")).reshape(3, -1).T
+    return np.array([grid.to_world(corner) for corner in corners])
+
+
+def _depth(mask: Mask, box: Sequence[slice], grid: Grid, span: Span, size: int) -> tuple[Place, np.ndarray]:
+    """The part of the picture where a body may be seen, and how far behind the centre a ray meets it, or infinity.
+
+    Rays run through the body's own box only, so that forty organs take no longer than one large one.
+    """
     centre, edge = span
-    line = (np.arange(coarse) + 0.5) / coarse - 0.5
-    along = (np.arange(steps) + 0.5) / steps - 0.5
-    right, down, away = directions()
-    # the index of a voxel is a linear function of pixel and depth: one matrix, one offset
+    turned = (_corners(tuple(slice(s.start - 2, s.stop + 2) for s in box), grid) - centre) @ directions().T
+    low, high = turned.min(axis=0), turned.max(axis=0)  # right, down, away
+    pixel = edge / size
+    pitch = pixel * max(float(np.prod((high - low) / pixel) / SAMPLES) ** (1 / 3), 1.0)
+    counts = np.ceil((high - low) / pitch).astype(int)
+    body = ndimage.gaussian_filter(np.pad(mask.astype(np.float32), 3), SMOOTH)
+    # the index of a voxel is a linear function of column, row and depth: one matrix, one offset
     to_index = np.linalg.inv(np.asarray(grid.direction) * np.asarray(grid.spacing))
-    per_step = to_index @ np.stack([away * edge / steps, down * edge / coarse, right * edge / coarse], axis=1)
-    corner = centre + edge * (along[0] * away + line[0] * down + line[0] * right)
-    offset = to_index @ (corner - np.asarray(grid.origin)) - start + 3
-    coordinates = per_step @ np.indices((steps, coarse, coarse), np.float32).reshape(3, -1) + offset[:, None]
-    values = ndimage.map_coordinates(body, coordinates, order=1).reshape(steps, coarse, coarse)
-    inside = values >= min(HALF, 0.8 * float(body.max()))
-    hit = inside.any(axis=0)
-    first = inside.argmax(axis=0)
-    depth = np.where(hit, first * edge / steps, np.inf)
-    return depth if coarse == size else _enlarged(depth, size)
+    per_step = to_index @ directions().T * pitch
+    corner = centre + (low + pitch / 2) @ directions()
+    offset = to_index @ (corner - np.asarray(grid.origin)) - [s.start - 3 for s in box]
+    steps = np.indices(counts[::-1], np.float32).reshape(3, -1)  # away, down, right
+    values = ndimage.map_coordinates(body, per_step[:, ::-1] @ steps + offset[:, None], order=1)
+    inside = values.reshape(counts[::-1]) >= min(HALF, 0.8 * float(body.max()))
+    met = np.where(inside.any(axis=0), low[2] + pitch * inside.argmax(axis=0), np.inf)
+    return _on_pixels(met, low[1::-1], pitch, edge, size)
 
 
-def _enlarged(depth: np.ndarray, size: int) -> np.ndarray:
-    """A depth map with more pixels; the rim stays sharp."""
-    hit = np.isfinite(depth)
-    where = ndimage.distance_transform_edt(~hit, return_distances=False, return_indices=True)
-    filled = ndimage.zoom(depth[tuple(where)], size / len(depth), order=1)
-    rim = ndimage.zoom(hit.astype(np.float32), size / len(depth), order=1) >= HALF
-    return np.where(rim, filled, np.inf)
+def _on_pixels(met: np.ndarray, low: np.ndarray, pitch: float, edge: float, size: int) -> tuple[Place, np.ndarray]:
+    """Depths at `pitch` mm from `low` (down, right) on the pixels of the picture; the rim stays sharp."""
+    first = np.clip(np.floor((low / edge + 0.5) * size).astype(int), 0, size)
+    last = np.clip(np.ceil(((low + pitch * np.array(met.shape)) / edge + 0.5) * size).astype(int), 0, size)
+    place = (slice(first[0], last[0]), slice(first[1], last[1]))
+    rows, columns = (
+        (((np.arange(s.start, s.stop) + 0.5) / size - 0.5) * edge - at) / pitch - 0.5
+        for s, at in zip(place, low, strict=True)
+    )
+    pixels = np.array(np.meshgrid(rows, columns, indexing="ij"))
+    hit = np.isfinite(met)
+    depth = ndimage.map_coordinates(_filled(met), pixels, order=1, mode="nearest")
+    rim = ndimage.map_coordinates(hit.astype(np.float32), pixels, order=1) >= HALF
+    return place, np.where(rim, depth, np.inf)
+
+
+def _filled(depth: np.ndarray) -> np.ndarray:
+    """The depth of the nearest ray that met something, where one did not."""
+    where = ndimage.distance_transform_edt(~np.isfinite(depth), return_distances=False, return_indices=True)
+    filled: np.ndarray = depth[tuple(where)]
+    return filled
 
 
 def _light(depth: np.ndarray, millimetres: float) -> np.ndarray:
@@ -94,8 +121,7 @@ def _light(depth: np.ndarray, millimetres: float) -> np.ndarray:
     hit = np.isfinite(depth)
     if not hit.any():
         return np.zeros_like(depth)
-    where = ndimage.distance_transform_edt(~hit, return_distances=False, return_indices=True)
-    smooth = ndimage.gaussian_filter(depth[tuple(where)], 2.0)
+    smooth = ndimage.gaussian_filter(_filled(depth), 2.0)
     slope_y, slope_x = (np.clip(s / millimetres, -6, 6) for s in np.gradient(smooth))
     towards = np.array([-0.35, -0.45, -0.82])  # right, down, away
     length = np.sqrt(slope_x**2 + slope_y**2 + 1)
@@ -103,17 +129,17 @@ def _light(depth: np.ndarray, millimetres: float) -> np.ndarray:
     return light
 
 
-def surface_png(labels: LabelArray, grid: Grid, *, size: int = 320, ignore: int | None = None) -> bytes:
+def surface_png(labels: LabelArray, grid: Grid, span: Span, *, size: int = 320, ignore: int | None = None) -> bytes:
     """The picture of `draw_surfaces` with a scale bar, and where left, front and head are."""
     import io
 
     from PIL import Image, ImageDraw
 
-    picture = Image.fromarray(draw_surfaces(labels, grid, size=size, ignore=ignore))
+    picture = Image.fromarray(draw_surfaces(labels, grid, size=size, ignore=ignore, span=span))
     ground = Image.new("RGBA", picture.size, (24, 26, 30, 255))
     ground.alpha_composite(picture)
     canvas = ImageDraw.Draw(ground)
-    edge = _span(np.maximum(labels, 0), grid)[1]
+    edge = span[1]
     scale_bar(canvas, size, longest=0.3 * edge, scale=size / edge, unit="mm")
     if orientation_of(grid):
         _compass(canvas, size)

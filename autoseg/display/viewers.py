@@ -98,9 +98,8 @@ def layers_of_prediction(prediction: Prediction) -> Layers:
 class Slices(widgets.Box):  # type: ignore[misc]  # ipywidgets has no types
     """A picture with a slider for each axis, all in one scale. `.draw()` draws all, a slider only its own picture."""
 
-    def __init__(
-        self, grid: Grid, guide: LabelArray | None, *, room: tuple[float, float] = ROOM, planes: int = 3
-    ) -> None:
+    def __init__(self, layers: Layers, *, room: tuple[float, float] = ROOM, planes: int = 3) -> None:
+        grid, guide, ignore = layers.image.grid, layers.guide, layers.labels.ignore
         self.grid = grid
         main = slice_axis(grid)
         self.axes = [main, *(a for a in range(3) if a != main)][: planes if grid.dimensions == 3 else 1]
@@ -108,7 +107,7 @@ class Slices(widgets.Box):  # type: ignore[misc]  # ipywidgets has no types
         _, self.scale = arrange(extents, room)
         self.sliders, self.pictures = {}, {}
         for axis, extent in zip(self.axes, extents, strict=True):
-            self.sliders[axis] = _slider(grid, axis, guide)
+            self.sliders[axis] = _slider(grid, axis, guide, ignore)
             self.sliders[axis].observe(lambda change, axis=axis: self.draw(axis), names="value")
             width, height = (f"{max(round(mm * self.scale), 24)}px" for mm in extent)
             self.pictures[axis] = widgets.Image(format="png", layout=widgets.Layout(width=width, height=height))
@@ -134,9 +133,9 @@ class Slices(widgets.Box):  # type: ignore[misc]  # ipywidgets has no types
         )
 
 
-def _slider(grid: Grid, axis: int, guide: LabelArray | None) -> widgets.IntSlider:
+def _slider(grid: Grid, axis: int, guide: LabelArray | None, ignore: int | None) -> widgets.IntSlider:
     slices = grid.shape[axis] if grid.dimensions == 3 else 1
-    at = fullest_slice(guide, grid, axis)
+    at = fullest_slice(guide, grid, axis, ignore=ignore)
     name = view_of(grid, axis, 0).name
     return widgets.IntSlider(value=at, min=0, max=max(slices - 1, 0), description=name, style=WIDE,
                              layout=widgets.Layout(width="200px"))  # fmt: skip
@@ -154,7 +153,7 @@ class CaseBrowser(Interactive):
         self.opacity = widgets.FloatSlider(value=0.4, min=0, max=1, step=0.05, description="overlay", style=WIDE)
         both = layers.truth is not None and layers.predicted is not None
         self.mode = widgets.ToggleButtons(options=[LABELS, AGREES], value=LABELS, style={"button_width": "110px"})
-        self.slices = Slices(layers.image.grid, layers.guide)
+        self.slices = Slices(layers)
         self.key = words(layers.key(LABELS), self._agreeing() if both else None)
         self.channel.observe(self._new_channel, names="value")
         for control in (self.window, self.opacity, self.mode):
@@ -192,7 +191,8 @@ class CaseBrowser(Interactive):
 
 def _window(channel: np.ndarray, name: str) -> widgets.FloatRangeSlider:
     """From black to white, over the range that the channel has."""
-    low, high = float(np.nanmin(channel)), float(np.nanmax(channel))
+    known = channel[np.isfinite(channel)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
     first = window_of(channel, name)
     low, high = min(low, first[0]), max(high, first[1], low + 1e-6)
     return widgets.FloatRangeSlider(

@@ -21,7 +21,7 @@ from autoseg.display.colours import colour_of, legend
 from autoseg.display.html import Html, card, gallery, tag, text
 from autoseg.display.raster import rgb
 from autoseg.display.slices import layers_of, window_of
-from autoseg.display.surfaces import surface_png
+from autoseg.display.surfaces import Span, span_of, surface_png
 from autoseg.display.viewers import Layers, layers_of_case, layers_of_prediction
 from autoseg.display.widgets import WIDE, Interactive, row, words
 from autoseg.display.words import times
@@ -89,14 +89,17 @@ def steps_for(grid: Grid, most: int) -> tuple[int, ...]:
 @render.register
 def show_volume(volume: Volume) -> str:
     """The surface of each label map, drawn without a browser."""
-    pictures = [[(surface(volume, name), name)] for name in volume.maps]
+    ignore = volume.labels.ignore
+    seen = np.any([(m > 0) & (m != (0 if ignore is None else ignore)) for m in volume.maps.values()], axis=0)
+    span = span_of(seen, volume.grid) if seen.any() else None
+    pictures = [[(surface(volume, name, span), name)] for name in volume.maps] if span else []
     shown = gallery(*pictures) if pictures else text("nothing is labelled, so there is no surface to show")
     return card("In 3D", volume.name, shown, legend(volume.labels), note=volume.note)
 
 
-def surface(volume: Volume, name: str) -> Html:
-    """A picture of one of the label maps."""
-    data = surface_png(volume.maps[name], volume.grid, ignore=volume.labels.ignore)
+def surface(volume: Volume, name: str, span: Span) -> Html:
+    """A picture of one of the label maps; all have the same `span`, so that they can be compared."""
+    data = surface_png(volume.maps[name], volume.grid, span, ignore=volume.labels.ignore)
     source = f"data:image/png;base64,{base64.b64encode(data).decode()}"
     return tag("img", src=source, width=270, height=270, alt=f"surfaces of the {name}", class_="as-picture")
 

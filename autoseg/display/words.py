@@ -32,13 +32,13 @@ def number(value: float, digits: int = 3) -> str:
     return f"{value:.{decimals}f}".rstrip("0").rstrip(".").replace("-", MINUS)
 
 
-def score(value: float) -> str:
-    """A Dice or IoU, three decimals, so that columns of them line up.
+def score(value: float, decimals: int = 3) -> str:
+    """A Dice or IoU, always with as many decimals, so that columns of them line up.
 
     >>> score(0.83), score(float("nan"))
     ('0.830', '–')
     """
-    return "–" if math.isnan(value) else f"{value:.3f}"
+    return "–" if math.isnan(value) else f"{value:.{decimals}f}"
 
 
 def times(values: Sequence[float], unit: str = "") -> str:
