@@ -90,8 +90,12 @@ def strip(
     colour: str = ACCENT,
     width: float = 290.0,
     logarithmic: bool = False,
+    zero: bool = False,
 ) -> Html:
-    """All values as dots on one line from `span[0]` to `span[1]`, their median as a bar: for a cell of a table."""
+    """All values as dots on one line from `span[0]` to `span[1]`, their median as a bar: for a cell of a table.
+
+    With `zero`, a line stands where neither side has more.
+    """
     size = (width, 22.0)
     known = np.array([v for v in values if not np.isnan(v)], float)
     low, high = span if span[1] > span[0] else (span[0] - 0.5, span[0] + 0.5)
@@ -102,6 +106,8 @@ def strip(
         axes.set_xlim(low, high)
         axes.set_ylim(-1, 1)
         axes.axhline(0, color=FAINT, linewidth=1)
+        if zero:
+            axes.axvline(0, color=INK, linewidth=0.9, linestyle=(0, (3, 2)))
         _dots(axes, known, (low, high), colour)
         if known.size:
             axes.plot([np.median(known)] * 2, [-0.9, 0.9], color=INK, linewidth=1.6, solid_capstyle="butt")

@@ -16,6 +16,7 @@ from autoseg.display.data import READ_AT_ONCE, bytes_of
 from autoseg.display.figures import picture
 from autoseg.display.findings import line
 from autoseg.display.html import Html, beside, card, facts, fold, gallery, join, section, table, tag, text
+from autoseg.display.marks import annotate, unit_of
 from autoseg.display.results import overlay_of
 from autoseg.display.slices import (
     HEIGHT,
@@ -33,7 +34,7 @@ from autoseg.display.slices import (
 )
 from autoseg.display.words import count, number, score
 from autoseg.evaluation.calibration import BINS, Calibration, Reliability
-from autoseg.evaluation.doubt import Uncertainties, Uncertainty
+from autoseg.evaluation.doubt import Uncertainties, Uncertainty, neighbourhood
 from autoseg.evaluation.outside import RangeCheck
 from autoseg.evaluation.suspicious import Suspect, Suspects
 
@@ -46,10 +47,11 @@ SMALL = (112.0, 180.0)  # page pixels of a thumbnail: height, width
 
 @render.register
 def show_uncertainty(found: Uncertainty) -> str:
-    """The image with what is predicted, and the map over it, in the plane where most is uncertain."""
+    """The image with what is predicted, and the map over it, in the plane where most around it is uncertain."""
     image = found.case.image()
     view = _unsure_view(found)
-    _, scale = arrange([view.extent(image.grid)] * 2, (WIDTH, HEIGHT))
+    columns, scale = arrange([view.extent(image.grid)] * 2, (WIDTH, HEIGHT))
+    shown = [(_predicted(found, image, view, scale), "predicted"), (heat(found, image, view, scale), "unsure")]
     essence = {
         "uncertainty": score(found.value),
         "entropy around the foreground": score(found.entropy),
@@ -59,7 +61,7 @@ def show_uncertainty(found: Uncertainty) -> str:
         "Uncertainty",
         found.case.name,
         facts(essence),
-        gallery([(_predicted(found, image, view, scale), "predicted")], [(heat(found, image, view, scale), "unsure")]),
+        gallery(*([shown[i] for i in column] for column in columns)),
         legend(found.label_map.labels, "filled: predicted"),
         ramp(),
         fold("Members", text(", ".join(found.members)), hint=len(found.members)),
@@ -70,17 +72,18 @@ def show_uncertainty(found: Uncertainty) -> str:
 def _unsure_view(found: Uncertainty) -> View:
     axis = slice_axis(found.label_map.grid)
     others = tuple(a for a in range(found.map.ndim) if a != axis)
-    index = 0 if found.map.ndim == 2 else int(found.map.astype(np.float32).sum(axis=others).argmax())
+    counted = found.map.astype(np.float32) * neighbourhood(found.label_map.array > 0)  # as in the number of a case
+    index = 0 if found.map.ndim == 2 else int(counted.sum(axis=others).argmax())
     return view_of(found.label_map.grid, axis, index)
 
 
 def _predicted(found: Uncertainty, image: Image, view: View, scale: float) -> Html:
     name, layer = layers_of(image)[0]
     overlay = Overlay(filled=found.label_map.array, ignore=found.label_map.labels.ignore)
-    return panel(layer, image.grid, view, overlay, Look(window_of(layer, name), scale))
+    return panel(layer, image.grid, view, overlay, Look(window_of(layer, name), scale, unit=unit_of(image.grid)))
 
 
-def heat(found: Uncertainty, image: Image, view: View, scale: float) -> Html:
+def heat(found: Uncertainty, image: Image, view: View, scale: float, *, letters: bool = True) -> Html:
     """The map over the image: what is certain lets the image through."""
     name, layer = layers_of(image)[0]
     grey, flat = view.lay(layer), view.lay(found.map).astype(np.float32)
@@ -92,7 +95,10 @@ def heat(found: Uncertainty, image: Image, view: View, scale: float) -> Html:
         axes.set_axis_off()
         back = grey if grey.ndim == 2 else grey.mean(axis=-1)
         axes.imshow(back, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect="auto", interpolation="bicubic")
-        axes.imshow(flat, cmap=HEAT, vmin=0, vmax=1, alpha=np.clip(2 * flat, 0, 0.9), aspect="auto")
+        alpha = np.clip(2 * flat, 0, 0.9)
+        axes.imshow(flat, cmap=HEAT, vmin=0, vmax=1, alpha=alpha, aspect="auto", interpolation="nearest")
+        if letters:
+            annotate(axes, view, (size[0], size[1]), Look((low, high), scale, unit=unit_of(image.grid)))
 
     return picture(paint, (size[0], size[1]), alt="uncertainty over the image", most=60_000)
 
@@ -140,7 +146,14 @@ def maps(found: Uncertainties) -> Html | None:
         if left < 0:
             break
         view, image = _unsure_view(item), item.case.image()
-        shown.append([(heat(item, image, view, _small(image.grid, view)), join(name, tag("br"), score(item.value)))])
+        shown.append(
+            [
+                (
+                    heat(item, image, view, _small(image.grid, view), letters=False),
+                    join(name, tag("br"), score(item.value)),
+                )
+            ]
+        )
     return gallery(*shown) if shown else None
 
 
@@ -159,7 +172,7 @@ def show_calibration(found: Calibration) -> str:
     }
     judged = f"fitted on {count(len(found.fitted_on), 'case')}, judged on {count(len(found.judged_on), 'other')}"
     told = (
-        "Bars on the line: of voxels that the network gives a probability of 0.8, 80 % are right. Below it, it is too "
+        "Bars on the line: of voxels that the network gives a probability of 0.8, 80% are right. Below it, it is too "
         "sure. ECE, the expected calibration error, is the mean gap. Voxels within 3 voxels of the foreground count."
     )
     return card("Calibration", found.conclusion, facts(essence), diagrams(found), text(told), note=judged)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 
 from autoseg.core.errors import PlanError
@@ -10,7 +12,7 @@ from autoseg.data.fingerprint import Fingerprint, IntensityFacts
 from autoseg.display import render
 from autoseg.display.charts import Mark, histogram, strip
 from autoseg.display.colours import colour_of, named
-from autoseg.display.html import Html, beside, card, facts, fold, join, section, table, tag, text
+from autoseg.display.html import Html, beside, card, facts, fold, folded_table, join, section, table, tag, text
 from autoseg.display.words import count, number, share, times
 from autoseg.planning.planner import make_plan
 
@@ -19,6 +21,7 @@ ROWS = 200
 LOPSIDED = 0.5  # a histogram with so much in one bin shows nothing; the cases' means on a logarithmic line do
 READERS = 4
 OUTLIERS = 8
+LABELS = 12  # rows that are open
 READ = {  # what planning calls the facts that stand under one heading here
     "size": ("median_shape", "fingerprint", "dataset_shape", "cases", "relative_size"),
     "spacing": ("median_spacing", "fine_spacing"),
@@ -32,6 +35,7 @@ HEAD = ("smallest", "all cases", "largest", "median")
 def show_fingerprint(fingerprint: Fingerprint) -> str:
     """How the cases differ: sizes, spacings, intensities and labels, each case a dot."""
     shape, spacing = np.median(fingerprint.shapes, axis=0), np.median(fingerprint.spacings, axis=0)
+    flat = bool((fingerprint.shapes[:, 0] == 1).all())
     essence = {
         "cases": f"{len(fingerprint.cases):,}",
         "median shape": times(shape, "voxels"),
@@ -61,13 +65,16 @@ def show_fingerprint(fingerprint: Fingerprint) -> str:
         ),
         outlying(fingerprint),
         fold("Cases", case_table(fingerprint), hint=count(len(fingerprint.cases), "case"), long=True),
+        note="flat images are one slice each, whose thickness says nothing" if flat else None,
     )
 
 
 def readers_of(fingerprint: Fingerprint) -> dict[str, list[str]]:
     """Which decisions of a plan with the usual budget read each fact themselves; those build the others."""
     try:
-        trace = make_plan(fingerprint).trace
+        with warnings.catch_warnings():  # whoever looks at facts has asked for no plan
+            warnings.simplefilter("ignore")
+            trace = make_plan(fingerprint).trace
     except PlanError:  # facts that allow no plan are still shown
         return {}
     facts_ = {name: fact for fact, names in READ.items() for name in names}
@@ -171,7 +178,7 @@ def presence(fingerprint: Fingerprint) -> Html:
         rows.append(
             (named(value, fingerprint.labels), f"{found.size:,}\u00a0of\u00a0{len(fingerprint.cases):,}", *spread)
         )
-    return table(("label", "in cases", *HEAD), rows, numbers=(2, 5))
+    return folded_table(("label", "in cases", *HEAD), rows, most=LABELS, numbers=(2, 5), more="The other labels")
 
 
 def case_table(fingerprint: Fingerprint) -> Html:

@@ -86,6 +86,16 @@ def table(head: Sequence[object], rows: Iterable[Sequence[object]], *, numbers: 
     return tag("div", tag("table", header, body, class_="as-table"), class_="as-wide")
 
 
+def folded_table(
+    head: Sequence[object], rows: Sequence[Sequence[object]], *, most: int, numbers: Sequence[int], more: str
+) -> Html:
+    """A table of which the rows beyond `most` fold."""
+    shown = table(head, rows[:most], numbers=numbers)
+    if len(rows) <= most:
+        return shown
+    return tag("div", shown, fold(more, table(head, rows[most:], numbers=numbers), hint=len(rows) - most))
+
+
 def _cell_class(value: object) -> str | None:
     """A cell with a word so long that the page would not hold it: only that may break anywhere."""
     words = re.sub("<[^>]*>", " ", value) if isinstance(value, Html) else str(value)

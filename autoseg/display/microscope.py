@@ -15,6 +15,7 @@ from autoseg.training.microscope import Microscope, Stage
 
 ROW = 660.0  # page pixels that a row of stages may take
 TALLEST = 190.0
+IN_A_ROW = 5  # also where style sheets, which would wrap them, are dropped
 
 
 @render.register
@@ -37,10 +38,16 @@ def show_stage(stage: Stage) -> str:
 
 
 def pictures(case: Microscope) -> Html:
-    """The slice through the marked voxel at each stage; a millimetre has the same length in all of them."""
-    extents = [stage_extent(stage) for stage in case.stages]
-    scale = min(TALLEST / max(h for _, h in extents), ROW / 3.2 / max(w for w, _ in extents))
-    return gallery(*([picture_of(stage, scale)] for stage in case.stages))
+    """The slice through the marked voxel at each stage; a millimetre has the same length in all of them.
+
+    Only the patch before augmentation, of which most may be void, is drawn smaller where it would not fit.
+    """
+    extents = {stage.name: stage_extent(stage) for stage in case.stages}
+    common = [extent for name, extent in extents.items() if name != "patch"]
+    scale = min(TALLEST / max(h for _, h in common), ROW / 4.4 / max(w for w, _ in common))
+    fitting = {n: min(scale, 1.4 * TALLEST / h, ROW / 2.2 / w) for n, (w, h) in extents.items()}
+    shown = [[picture_of(stage, fitting[stage.name])] for stage in case.stages]
+    return join(*(gallery(*shown[i : i + IN_A_ROW]) for i in range(0, len(shown), IN_A_ROW)))
 
 
 def stage_extent(stage: Stage) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from autoseg.display import render
 from autoseg.display.charts import strip
 from autoseg.display.colours import bar, colour_of, colour_of_region, legend, swatch
 from autoseg.display.data import READ_AT_ONCE, bytes_of, voxel_table
-from autoseg.display.html import Html, card, facts, fold, gallery, join, names, section, table, tag, text
+from autoseg.display.html import Html, card, facts, fold, folded_table, gallery, join, names, section, table, tag, text
 from autoseg.display.slices import Overlay, thumbnail, views
 from autoseg.display.words import count, duration, score
 from autoseg.evaluation.intervals import ENOUGH, intervals
@@ -24,6 +24,8 @@ from autoseg.prediction.inference import Prediction, Predictions
 THUMBNAILS = 5
 WORST = 12  # rows that are open; the others fold
 ROWS = 300
+LABELS = 12  # rows of labels that are open
+HINT = "95% interval over cases; dots are cases"
 COLUMNS = 5  # labels with a column of their own
 
 
@@ -108,19 +110,13 @@ def show_evaluation(evaluation: Evaluation) -> str:
 def show_result_card(result: ResultCard) -> str:
     """Scores with intervals, the worst cases, doubt where it was computed, and what may be concluded."""
     evaluation = result.evaluation
-    notes = {name: f"Dice {score(dice)}" for name, dice in evaluation.by_case.items()}
-    known = {p.case.name: p for p in evaluation.predictions}
-    shown = pictures([known[n] for n in evaluation.worst(THUMBNAILS) if n in known], notes)
+    shown = worst_cases(evaluation)
     cases = case_rows(evaluation)
     return card(
         "Evaluation",
         f"mean Dice {score(evaluation.mean, 4)}",
         facts(_essence(evaluation)),
-        section(
-            "Labels",
-            label_table(evaluation),
-            hint="95 % interval over cases; dots are cases",
-        ),
+        section("Labels", label_table(evaluation), hint=HINT),
         section("The worst cases", shown) if shown else None,
         *_doubt(result),
         section("What may be concluded", tag("ul", *(tag("li", s) for s in result.sentences), class_="as-text")),
@@ -136,6 +132,13 @@ def show_result_card(result: ResultCard) -> str:
         text(f"and {len(cases) - ROWS:,} more; evaluation.table() has all of them") if len(cases) > ROWS else None,
         note="whole cases on their own grid; a label that a case neither has nor was given does not count",
     )
+
+
+def worst_cases(evaluation: Evaluation) -> Html | None:
+    """Thumbnails of the cases with the lowest Dice, where the predictions are at hand."""
+    notes = {name: f"Dice {score(dice)}" for name, dice in evaluation.by_case.items()}
+    known = {p.case.name: p for p in evaluation.predictions}
+    return pictures([known[n] for n in evaluation.worst(THUMBNAILS) if n in known], notes)
 
 
 def _doubt(result: ResultCard) -> Iterator[Html]:
@@ -193,9 +196,8 @@ def label_table(evaluation: Evaluation) -> Html:
                 sum(d == d for d in dice),
             )
         )
-    return table(
-        ("label", "mean Dice", "mean IoU", f"Dice of each case, from {lowest:g} to 1", "cases"), rows, numbers=(1, 2, 4)
-    )
+    head = ("label", "mean Dice", "mean IoU", f"Dice of each case, from {lowest:g} to 1", "cases")
+    return folded_table(head, rows, most=LABELS, numbers=(1, 2, 4), more="The other labels")
 
 
 def case_rows(evaluation: Evaluation) -> list[tuple[object, ...]]:

@@ -38,8 +38,12 @@ STEPS = {
 def show_session(session: Session) -> str:
     """What to train in the time there is, what it will cost, and what is given up."""
     lost = section("Given up", *(text(what) for what in session.given_up)) if session.given_up else None
-    name = f"{session.configuration}, blueprint {session.blueprint.name}"
-    return card("Session", name, *forecast_parts(session.forecast), lost)
+    blueprint = session.blueprint
+    essence = {"blueprint": blueprint.name, "length": _goal(blueprint).removeprefix("of ")}
+    if blueprint.epochs and session.forecast.epoch_seconds:
+        essence["all epochs"] = duration(blueprint.epochs * session.forecast.epoch_seconds)
+    next_ = text("Pass on ", tag("code", "session.plan"), " and ", tag("code", "session.blueprint"), ".")
+    return card("Session", session.configuration, facts(essence), *forecast_parts(session.forecast), lost, next_)
 
 
 @render.register

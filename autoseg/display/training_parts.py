@@ -10,7 +10,7 @@ from autoseg.data.geometry import Grid
 from autoseg.data.labels import Labels
 from autoseg.display import render
 from autoseg.display.charts import strip
-from autoseg.display.colours import colour_of_region, legend, swatch
+from autoseg.display.colours import bar, colour_of, colour_of_region, legend, swatch
 from autoseg.display.html import Html, card, facts, fold, gallery, join, section, table, tag, text
 from autoseg.display.slices import Look, Overlay, panel, view_of
 from autoseg.display.words import count, number, score, share, times
@@ -64,14 +64,19 @@ def show_sampled(sampled: Sampled) -> str:
 def sampled_table(sampled: Sampled, labels: Labels | None) -> Html:
     """Each label: the share of patches that held it, and its weights in the two terms of the loss."""
     most = max((*sampled.voxel_shares, 1e-9))
+    colours = [
+        colour_of(i) if labels is None else colour_of_region(labels, name) for i, name in enumerate(sampled.names, 1)
+    ]
     rows = [
         (
-            name if labels is None else join(swatch(colour_of_region(labels, name)), " ", name),
-            _bar(patches, patches),
-            _bar(voxels / most, voxels),
+            join(swatch(colour), " ", name),
+            bar(min(patches, 1.0), share(patches), colour=colour, width=BAR),
+            bar(voxels / most, share(voxels), colour=colour, width=BAR),
             share(sampled.dice_weight),
         )
-        for name, patches, voxels in zip(sampled.names, sampled.patch_shares, sampled.voxel_shares, strict=True)
+        for name, colour, patches, voxels in zip(
+            sampled.names, colours, sampled.patch_shares, sampled.voxel_shares, strict=True
+        )
     ]
     head = ("label", "in so many patches", "share of all voxels: its weight in the cross-entropy", "weight in Dice")
     return join(
@@ -84,11 +89,6 @@ def sampled_table(sampled: Sampled, labels: Labels | None) -> Html:
         ),
         _cases(sampled),
     )
-
-
-def _bar(part: float, told: float) -> Html:
-    width = max(round(min(part, 1.0) * BAR), 1)
-    return join(swatch("#3d8fd1", width, 8, kind="as-bar"), " ", tag("small", share(told)))
 
 
 def _cases(sampled: Sampled) -> Html | None:
