@@ -19,7 +19,7 @@ import autoseg
 from autoseg.core.errors import ModelError
 from autoseg.data.images import read_label_map
 from autoseg.data.labels import Labels
-from autoseg.data.normalization import CTNormalization, RescaleTo01, ZScore
+from autoseg.data.normalization import CTNormalization, RescaleTo01, RGBTo01, ZScore
 from autoseg.interop.bundle import export_bundle, harmless, is_dynunet
 from autoseg.interop.portable import agreement, export_onnx, export_torchscript, plain_network
 from autoseg.interop.runner import from_torch
@@ -71,6 +71,14 @@ def test_the_runner_computes_what_autoseg_does(recipe, tmp_path):
     found = agreement(model, from_torch(plain_network(model), "cpu"), None, kind="numpy", folder=tmp_path, files=())
     assert found.logits < 1e-4
     assert found.voxels > 0.999
+
+
+def test_a_second_stage_is_refused_where_only_one_network_runs(tmp_path):
+    second = replace(CUBES, in_channels=3)
+    model = random_model(configuration(name="3d_cascade_fullres", previous_stage="3d_lowres", network=second))
+    for export in (export_onnx, export_torchscript, export_bundle):
+        with pytest.raises(ModelError, match=r"refines what '3d_lowres' predicts, and the runner runs one network"):
+            export(model, tmp_path / "out")
 
 
 def test_another_network_is_noticed(tmp_path):
@@ -149,6 +157,56 @@ def test_a_bundle_runs_in_monai(tmp_path, case, network, monkeypatch):
     expected = labels_of(model, case)
     assert found.grid == expected.grid
     assert (found.array == expected.array).mean() > 0.999
+
+
+RGB = configuration(
+    spacing=(1.0, 1.0),
+    channels=("red", "green", "blue"),
+    normalization=(RGBTo01(),) * 3,
+    mask_background=(False,) * 3,
+    network=replace(configuration(spacing=(1.0, 1.0)).network, in_channels=3),
+)
+
+
+@pytest.fixture
+def photograph(tmp_path):
+    """50x70 pixels of noise in three colours."""
+    import SimpleITK as sitk
+
+    pixels = np.random.default_rng(0).integers(0, 255, (50, 70, 3), dtype=np.uint8)
+    sitk.WriteImage(sitk.GetImageFromArray(pixels, isVector=True), str(tmp_path / "photograph.png"))
+    for i in range(3):
+        plane = sitk.GetImageFromArray(pixels[..., i])
+        (tmp_path / "planes").mkdir(exist_ok=True)
+        sitk.WriteImage(plane, str(tmp_path / "planes" / f"x_000{i}.nii.gz"))
+    return tmp_path / "photograph.png"
+
+
+def test_the_runner_takes_a_photograph(tmp_path, photograph):
+    model = random_model(RGB)
+    export_torchscript(model, tmp_path / "out")
+    paths = (tmp_path / "out" / "runner.py", photograph, tmp_path / "labels.png")
+    subprocess.run([sys.executable, *map(str, paths)], check=True)
+    found = read_label_map(tmp_path / "labels.png", model.labels).array
+    assert len(np.unique(found)) > 1
+    assert (found == labels_of(model, photograph).array).mean() > 0.999
+
+
+def test_a_bundle_takes_pictures_of_two_axes(tmp_path, photograph, monkeypatch):
+    from monai.bundle import ConfigWorkflow
+
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "scripts"]:
+        monkeypatch.delitem(sys.modules, name)
+    model = random_model(RGB)
+    export_bundle(model, tmp_path)
+    (tmp_path / "planes").rename(tmp_path / "images")
+    config = str(tmp_path / "configs" / "inference.json")
+    workflow = ConfigWorkflow(config, logging_file=False, workflow_type="inference", bundle_root=str(tmp_path))
+    workflow.initialize()
+    workflow.run()
+    found = read_label_map(tmp_path / "labels" / "x_0000_labels.nii.gz", model.labels).array
+    assert (found.reshape(50, 70) == labels_of(model, photograph).array).mean() > 0.999
 
 
 def test_names_of_a_dataset_are_not_evaluated_by_monai(tmp_path):

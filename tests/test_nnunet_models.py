@@ -379,9 +379,23 @@ def test_a_plan_of_before_version_2_4_opens_as_the_same(folder):
     expected = open_nnunet_model(folder).configuration
     changed(folder, older)
     assert open_nnunet_model(folder).configuration == expected
+    changed(folder, lambda plans, settings: plans.pop("label_manager"))  # the first versions had none
+    assert open_nnunet_model(folder).configuration == expected
     changed(folder, lambda plans, settings: settings.update(UNet_class_name="os.system"))
     with pytest.raises(PlanError, match="this configuration uses the network os.system, which autoseg does not have"):
         open_nnunet_model(folder)
+
+
+def test_a_plan_of_before_version_2_4_is_explained_as_the_same_of_today():
+    archive = zipfile.ZipFile(GOLDEN / "plain.zip")
+    plans = json.loads(archive.read(next(name for name in archive.namelist() if name.endswith("/plans.json"))))
+    facts = open_nnunet_model(GOLDEN / "plain.zip").fingerprint
+    expected = {k.key: k.origin for k in autoseg.explain_plan(plans, facts)}
+    full = plans["configurations"]["3d_fullres"]
+    full["architecture"]["arch_kwargs"]["features_per_stage"] = [8, 16]
+    older(plans, full)
+    found = {k.key: k.origin for k in autoseg.explain_plan(plans, facts)}
+    assert set(found) == set(expected)
 
 
 @pytest.mark.parametrize("file", ["plans", "dataset", "dataset_fingerprint"])

@@ -34,6 +34,7 @@ FORMAT = "0.1.0"
 def export_bundle(model: TrainedModel, folder: PathLike, *, case: Case | None = None) -> Export:
     """Write a model as a MONAI bundle: ``configs``, ``models``, ``scripts`` and ``docs``.
 
+        pip install fire            # which MONAI's command line needs
         python -m monai.bundle run --config_file configs/inference.json --bundle_root . --dataset_dir IMAGES
 
     MONAI reads and writes the files and runs the network; preprocessing and tiles are those of ``scripts/runner.py``,
@@ -133,6 +134,7 @@ def inference(definition: JSON) -> JSON:
         "output_dtype": "$numpy.uint16",
         "separate_folder": False,
         "resample": False,
+        "squeeze_end_dims": False,  # of pictures: MONAI cannot write what has two axes
     }
     parts = {name: {"_target_": f"scripts.runner.{name}", "folder": f"${ROOT}"} for name in RUNNER_PARTS}
     return {
@@ -181,7 +183,7 @@ def metadata(model: TrainedModel) -> JSON:
         "monai_version": monai.__version__,
         "pytorch_version": torch.__version__.partition("+")[0],
         "numpy_version": np.__version__,
-        "required_packages_version": {"scipy": "1.11", "nibabel": "5.2"},
+        "required_packages_version": {"scipy": "1.11", "nibabel": "5.2", "fire": "0.6"},
         "name": harmless(f"{configuration.dataset_name} {configuration.name}"),
         "task": harmless(f"Segmentation of {', '.join(labels.regions)}"),
         "description": harmless(f"{configuration.network}, trained for {card.data}"),

@@ -40,9 +40,9 @@ TOP = {
     "transpose_backward",
     "configurations",
     "experiment_planner_used",
-    "label_manager",
     "foreground_intensity_properties_per_channel",
 }
+LABEL_MANAGER = "label_manager"  # nnU-Net takes its own where a plan of the first versions names none
 SETTINGS = {
     "data_identifier",
     "preprocessor_name",
@@ -86,7 +86,7 @@ EXACTLY = 1e-9  # relative; JSON keeps every digit
 
 def decisions_in(plans: Mapping[str, Any]) -> dict[str, Any]:
     """Our decisions' names with the values that the plans hold. Raises `PlanError` where one cannot be understood."""
-    check_keys(plans, TOP, {OLD_INTENSITIES}, "this plan")
+    check_keys(plans, TOP, {LABEL_MANAGER, OLD_INTENSITIES}, "this plan")
     configurations = resolved(needed(plans, "configurations", "this plan"))
     if "2d" not in configurations and "3d_fullres" not in configurations:
         raise PlanError(f"this plan has neither '2d' nor '3d_fullres', only {', '.join(configurations) or 'nothing'}.")

@@ -234,15 +234,18 @@ def restore(logits: np.ndarray, geometry: Settings, settings: Settings) -> np.nd
 
 
 class Preprocessed:
-    """Takes what ``LoadImaged`` gives, (channel, x, y, z), and adds the array for the network, in our order."""
+    """Takes what ``LoadImaged`` gives, (channel, x, y[, z]), and adds the array for the network, in our order."""
 
     def __init__(self, folder: str) -> None:
         self.settings: Settings = json.loads((Path(folder) / "preprocessing.json").read_text(encoding="utf-8"))
 
     def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
         image = data["image"]
-        spacing = [float(s) for s in reversed(image.pixdim)]
-        array, geometry = preprocess(np.asarray(image).transpose(0, 3, 2, 1), spacing, self.settings)
+        turned = np.moveaxis(np.asarray(image).T, -1, 0)  # (channel, [z,] y, x)
+        spacing = [float(s) for s in image.pixdim[: turned.ndim - 1]][::-1]
+        if turned.ndim == 3:
+            turned, spacing = turned[:, None], [PLANAR_SPACING, *spacing]
+        array, geometry = preprocess(turned, spacing, self.settings)
         return {**data, "array": array, "geometry": geometry}
 
 
@@ -293,7 +296,9 @@ def main(paths: Sequence[str]) -> None:
     if len(paths) < 2:
         raise SystemExit(__doc__)
     images = [sitk.ReadImage(path) for path in paths[:-1]]
-    array = np.stack([sitk.GetArrayFromImage(image).astype(np.float32) for image in images])
+    arrays = [sitk.GetArrayFromImage(image).astype(np.float32) for image in images]
+    colours = images[0].GetNumberOfComponentsPerPixel() > 1  # of a photograph, which holds all channels in one file
+    array = np.moveaxis(arrays[0], -1, 0) if colours else np.stack(arrays)
     spacing = images[0].GetSpacing()[::-1]
     flat = array.ndim == 3
     labels = Runner(Path(__file__).parent)(
