@@ -79,12 +79,52 @@ def enough(epoch):
     raise KeyboardInterrupt
 left = autoseg.train(prepared, fold=1, blueprint=short, gpus=2, device="cpu", callbacks=[enough])
 print("LEFT", left.finished, len(left.history))
+try:
+    autoseg.train(prepared, fold=9, blueprint=short, gpus=2, device="cpu")
+except autoseg.AutosegError as error:
+    print("TOLD", type(error).__name__, error)
 print(autoseg.predict(training.model, dataset.fold(0).validation, show_progress=False))
 """)
     told = run(script, cwd=tmp_path)
     assert "FINISHED True 2 8" in told
     assert "LEFT False 1" in told
+    assert "TOLD DatasetError fold 9 does not exist: there are 5 folds" in told
     assert "Predictions(1 cases" in told
+
+
+ENDED = """
+import autoseg, multiprocessing, os, signal, threading, time
+from autoseg.core.errors import TrainingError
+from autoseg.training.launch import launch
+def end():
+    while sum(name.startswith("began") for name in os.listdir()) < 2:
+        time.sleep(0.05)
+    {end}
+threading.Thread(target=end, daemon=True).start()
+def member():
+    open(f"began_{{os.getpid()}}", "w").close()
+    try:
+        time.sleep(100)
+    except KeyboardInterrupt:
+        open(f"saved_{{os.getpid()}}", "w").close()
+try:
+    launch(member, 2, cpu=True)
+    print("RETURNED", len([name for name in os.listdir() if name.startswith("saved")]))
+except TrainingError as error:
+    print("TOLD", error)
+"""
+KILL = "os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)"
+INTERRUPT = "time.sleep(1); os.kill(os.getpid(), signal.SIGINT)"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
+@pytest.mark.parametrize(
+    ("end", "told"), [(KILL, "TOLD one of the 2 processes was killed, perhaps because"), (INTERRUPT, "RETURNED 2")]
+)
+def test_a_killed_process_is_named_and_an_interruption_lets_all_save(tmp_path, end, told):
+    script = tmp_path / "ended.py"
+    script.write_text(ENDED.format(end=end))
+    assert told in run(script, cwd=tmp_path)
 
 
 def test_torchrun_starts_the_command_line(tmp_path):
