@@ -13,7 +13,7 @@ from html import escape
 from importlib.resources import files
 
 VOID = frozenset({"img", "br", "hr", "meta"})
-LONG = 34  # letters of a word that a column of a table has room for
+LONG = 28  # letters of a word that a column of a table has room for
 
 
 class Html(str):

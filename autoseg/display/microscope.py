@@ -44,8 +44,8 @@ def pictures(case: Microscope) -> Html:
     """
     extents = {stage.name: stage_extent(stage) for stage in case.stages}
     common = [extent for name, extent in extents.items() if name != "patch"]
-    scale = min(TALLEST / max(h for _, h in common), ROW / 4.4 / max(w for w, _ in common))
-    fitting = {n: min(scale, 1.4 * TALLEST / h, ROW / 2.2 / w) for n, (w, h) in extents.items()}
+    scale = min(TALLEST / max(h for _, h in common), ROW / 5.8 / max(w for w, _ in common))
+    fitting = {n: min(scale, TALLEST / h, ROW / 4.4 / w) for n, (w, h) in extents.items()}
     shown = [[picture_of(stage, fitting[stage.name])] for stage in case.stages]
     return join(*(gallery(*shown[i : i + IN_A_ROW]) for i in range(0, len(shown), IN_A_ROW)))
 

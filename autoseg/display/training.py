@@ -137,7 +137,7 @@ def timings(epochs: Sequence[EpochRecord]) -> Html:
             total[name] = total.get(name, 0.0) + seconds
     whole = sum(total.values()) or 1.0
     rows = [
-        (STEPS.get(name, name), duration(s), bar(s / whole, share(s / whole), width=60)) for name, s in total.items()
+        (STEPS.get(name, name), duration(s), bar(s / whole, share(s / whole), width=50)) for name, s in total.items()
     ]
     return table(("part", "time", "share"), rows, numbers=(1,))
 

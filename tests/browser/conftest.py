@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -16,8 +17,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from PIL import Image
 
-ARTEFACTS = Path(__file__).resolve().parents[2] / "build" / "browser"  # git ignores build/
+ROOT = Path(__file__).resolve().parents[2]
+ARTEFACTS = ROOT / "build" / "browser"  # git ignores build/
 WEBGL = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
 PLUGINS = {  # settings that a user could click together; nothing is fetched from the network
     "apputils-extension/themes": {"theme": "JupyterLab Light"},
@@ -37,7 +40,7 @@ class Page:
 
     def __init__(self, page, name: str) -> None:
         self.page, self.name, self.errors = page, name, []
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(60_000)  # how long a slow machine may take; nothing waits for it that is there
         page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
 
@@ -53,6 +56,12 @@ class Page:
             assert not self.failures(), self.failures()
             time.sleep(0.3)
         assert not self.failures(), self.failures()
+
+    def theme(self, name: str) -> None:
+        """Change the theme as the menu does, without running anything again."""
+        command = "name => window.jupyterapp.commands.execute('apputils:change-theme', { theme: name })"
+        self.page.evaluate(command, f"JupyterLab {name}")
+        self.page.wait_for_function("name => document.body.dataset.jpThemeName == name", arg=f"JupyterLab {name}")
 
     def prompts(self) -> list[str]:
         return self.page.locator(".jp-CodeCell .jp-InputPrompt").all_inner_texts()
@@ -73,6 +82,17 @@ class Page:
         ARTEFACTS.mkdir(parents=True, exist_ok=True)
         place.scroll_into_view_if_needed()
         return place.screenshot(path=ARTEFACTS / f"{self.name}_{what}.png")
+
+    def settled(self, what: str, place) -> bytes:
+        """What is seen of a place once it has been drawn and moves no longer."""
+        seen = [b""]
+        for _ in range(120):
+            seen.append(self.picture(what, place))
+            colours = Image.open(io.BytesIO(seen[-1])).convert("RGB").getcolors(256)
+            if seen[-1] == seen[-2] and colours is None:
+                return seen[-1]
+            self.page.wait_for_timeout(500)
+        raise AssertionError(f"{what} is still empty, or moving, after a minute")
 
     @property
     def alarming(self) -> list[str]:
@@ -104,6 +124,7 @@ class Lab:
     def running(self) -> Iterator[Lab]:
         options = {
             "ServerApp.port": self.port,
+            "ServerApp.port_retries": 0,  # rather fail than be asked for at the port of another
             "ServerApp.root_dir": self.folder,
             "ServerApp.allow_root": True,
             "IdentityProvider.token": "",
@@ -113,6 +134,7 @@ class Lab:
         }
         environment = {**os.environ, "JUPYTERLAB_SETTINGS_DIR": str(self.settings), "OMP_NUM_THREADS": "1"}
         environment |= {"JUPYTERLAB_WORKSPACES_DIR": str(self.folder / "workspaces")}
+        environment |= {"PYTHONPATH": str(ROOT)}  # the kernel shows this copy, wherever another is installed
         arguments = [f"--{key}={value}" for key, value in options.items()]
         with (self.folder / "lab.log").open("w") as log:
             command = [sys.executable, "-m", "jupyterlab", "--no-browser", *arguments]
@@ -122,10 +144,14 @@ class Lab:
             yield self
         finally:
             server.terminate()
-            server.wait(20)
+            try:
+                server.wait(30)
+            except subprocess.TimeoutExpired:  # a kernel that will not go must not fail what has passed
+                server.kill()
+                server.wait()
 
     def _wait(self, server: subprocess.Popen) -> None:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 120
         while time.monotonic() < until and server.poll() is None:
             with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/status"):
                 return
@@ -155,12 +181,10 @@ def chromium() -> Iterator:
 
 @pytest.fixture
 def open_notebook(lab, chromium):
-    """Opens a notebook of these cells in a theme, in a window of this width: in JupyterLab, or in another `app`."""
+    """Opens a notebook of these cells in a window of this width: in JupyterLab, or in another `app`."""
     opened = []
 
-    def open_(name: str, cells: list[str], *, theme: str = "Light", width: int = 1100, app: str = "lab/tree") -> Page:
-        lab.set("apputils-extension/themes", {"theme": f"JupyterLab {theme}"})
-        name = f"{name}_{theme.lower()}"  # a file of its own: an open notebook keeps its kernel and its numbers
+    def open_(name: str, cells: list[str], *, width: int = 1100, app: str = "lab/tree") -> Page:
         lab.write(f"{name}.ipynb", cells)
         context = chromium.new_context(viewport={"width": width, "height": 1800})
         opened.append(context)

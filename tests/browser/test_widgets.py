@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 pytestmark = pytest.mark.browser
@@ -57,19 +59,36 @@ TRAINED = [START, "training = autoseg.train(prepared, fold=0, blueprint=short)",
 NOTEBOOK_7 = ("reading 'schema'", "'filebrowser:open-path' not registered")  # its own errors, with a plain slider too
 
 
-@pytest.mark.parametrize("theme", ["Light", "Dark"])
-def test_every_object_shows_itself(open_notebook, theme):
-    page = open_notebook("objects", [START, *OBJECTS], theme=theme, width=1050)
+def test_every_object_shows_itself(open_notebook):
+    page = open_notebook("objects", [START, *OBJECTS], width=1050)
     page.run_all(1 + len(OBJECTS))
-    for position, code in enumerate(OBJECTS, start=1):
-        cell = page.page.locator(".jp-CodeCell").nth(position)
-        cards = cell.locator(".jp-OutputArea-output .autoseg .as-card")
-        assert cards.count(), f"{code} shows nothing"
-        assert "(no picture" not in cell.inner_text(), code
-        wider = cards.first.evaluate("card => card.scrollWidth - card.clientWidth")
-        assert wider <= 1, f"{code} overflows by {wider} px"
-        page.picture(f"{position:02}", cell.locator(".jp-Cell-outputWrapper"))
+    for theme in ("Light", "Dark"):  # one run for both: what a kernel sends does not know the theme
+        page.theme(theme)
+        for position, code in enumerate(OBJECTS, start=1):
+            cell = page.page.locator(".jp-CodeCell").nth(position)
+            cards = cell.locator(".jp-OutputArea-output .autoseg .as-card")
+            assert cards.count(), f"{code} shows nothing"
+            assert "(no picture" not in cell.inner_text(), code
+            wider = cards.first.evaluate("card => card.scrollWidth - card.clientWidth")
+            assert wider <= 1, f"{code} overflows by {wider} px"
+            assert contrast(cards.first) > 4.5, f"{code} cannot be read in the {theme.lower()} theme"
+            page.picture(f"{theme.lower()}_{position:02}", cell.locator(".jp-Cell-outputWrapper"))
     assert not page.alarming, page.alarming
+
+
+def contrast(card) -> float:
+    """Of a card's text and the page behind it, as WCAG counts it."""
+    text, ground = card.evaluate(
+        "card => [getComputedStyle(card).color, getComputedStyle(card.closest('.jp-NotebookPanel')).backgroundColor]"
+    )
+    light = sorted(luminance([float(n) for n in re.findall(r"[\d.]+", c)[:3]]) for c in (text, ground))
+    return (light[1] + 0.05) / (light[0] + 0.05)
+
+
+def luminance(rgb: list[float]) -> float:
+    """Of a colour of 0 to 255, from 0 to 1."""
+    red, green, blue = (c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in rgb)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def sources(cell) -> list[str]:
@@ -77,14 +96,23 @@ def sources(cell) -> list[str]:
     return cell.locator("img.widget-image").evaluate_all("images => images.map(i => i.src)")
 
 
-def changed(page, cell, before: list[str]) -> list[str]:
-    """The pictures once at least one has changed, and all are loaded."""
-    for _ in range(100):
+def drawn(page, cell, pictures: int) -> list[str]:
+    """The pictures of a cell's widgets once there are so many and the browser has decoded all of them."""
+    ready = "([cell, n]) => { const seen = [...cell.querySelectorAll('img.widget-image')]; "
+    ready += "return seen.length == n && seen.every(i => i.complete && i.naturalWidth > 0) }"
+    page.page.wait_for_function(ready, arg=[cell.element_handle(), pictures])
+    return sources(cell)
+
+
+def changed(page, cell, before: list[str], *, all_of_them: bool = False) -> list[str]:
+    """The pictures once at least one, or all of them, have changed."""
+    for _ in range(300):
         now = sources(cell)
-        if now and now != before:
+        moved = [a != b for a, b in zip(before, now, strict=False)]
+        if now and (all(moved) if all_of_them else any(moved) or len(now) != len(before)):
             return now
         page.page.wait_for_timeout(100)
-    raise AssertionError("no picture changed within 10 s")
+    raise AssertionError("no picture changed within 30 s" if not all_of_them else "not all pictures changed in 30 s")
 
 
 def nudge(cell, position: int, key: str = "ArrowRight") -> None:
@@ -108,16 +136,13 @@ def drag(page, cell, position: int) -> None:
     page.page.mouse.up()
 
 
-@pytest.mark.parametrize("theme", ["Light", "Dark"])
-def test_every_widget_answers(open_notebook, theme):
-    page = open_notebook("widgets", [*TRAINED, *WIDGETS], theme=theme)
+def test_every_widget_answers(open_notebook):
+    page = open_notebook("widgets", [*TRAINED, *WIDGETS])
     page.run_all(len(TRAINED) + len(WIDGETS), timeout=300)
-    page.page.wait_for_timeout(1500)
     browse, predicted, plan, watch, explore, compare, microscope, volume = (page.cell(code) for code in WIDGETS)
 
     for cell in (browse, predicted):
-        before = sources(cell)
-        assert len(before) == 3
+        before = drawn(page, cell, 3)
         nudge(cell, 0)  # the window's lower end
         nudge(cell, 3, "ArrowLeft")  # the first slice slider: window has two handles, overlay one
         assert sum(a != b for a, b in zip(before, changed(page, cell, before), strict=True)) >= 1
@@ -131,11 +156,11 @@ def test_every_widget_answers(open_notebook, theme):
     page.page.wait_for_function("([cell, old]) => [...cell.querySelectorAll('.widget-html')].at(-1).innerText != old",
                                 arg=[plan.element_handle(), text])  # fmt: skip
 
-    before = sources(watch)
+    before = drawn(page, watch, 1)
     nudge(watch, 0, "ArrowLeft")
     changed(page, watch, before)
 
-    before = sources(explore)
+    before = drawn(page, explore, 3)
     dots = explore.locator("button.autoseg-dot")
     assert dots.count() > 1
     dots.last.click()
@@ -143,16 +168,11 @@ def test_every_widget_answers(open_notebook, theme):
     explore.locator("select[size]").select_option(index=0)
     changed(page, explore, before)
 
-    before = sources(compare)
-    assert len(before) == 2
+    before = drawn(page, compare, 2)
     nudge(compare, 0)
-    now = changed(page, compare, before)
-    page.page.wait_for_timeout(500)
-    now = sources(compare)
-    assert all(a != b for a, b in zip(before, now, strict=True)), "both move together"
+    changed(page, compare, before, all_of_them=True)  # both move together
 
-    before = sources(microscope)
-    assert len(before) == 2
+    before = drawn(page, microscope, 2)
     nudge(microscope, 0)  # the voxel
     now = changed(page, microscope, before)
     nudge(microscope, 4)  # the augmentation: after three axes and the stage
@@ -160,18 +180,21 @@ def test_every_widget_answers(open_notebook, theme):
     microscope.locator("text=in some iteration").first.wait_for()
 
     canvas = volume.locator("canvas").first
-    canvas.wait_for(timeout=30_000)
-    page.page.wait_for_timeout(3000)
-    before = page.picture("volume", canvas)
+    canvas.wait_for()
+    before = page.settled("volume", canvas)
     nudge(volume, 0, "ArrowLeft")
     nudge(volume, 1)
-    page.page.wait_for_timeout(1500)
-    assert page.picture("volume_moved", canvas) != before
+    for _ in range(60):
+        if page.settled("volume_moved", canvas) != before:
+            break
+    assert page.settled("volume_moved", canvas) != before
 
     names = ("browse", "agreement", "plan", "watch", "explore", "compare", "microscope", "3d")
     cells = (browse, predicted, plan, watch, explore, compare, microscope, volume)
-    for name, cell in zip(names, cells, strict=True):
-        page.picture(name, cell.locator(".jp-Cell-outputWrapper"))
+    for theme in ("Light", "Dark"):
+        page.theme(theme)
+        for name, cell in zip(names, cells, strict=True):
+            page.picture(f"{theme.lower()}_{name}", cell.locator(".jp-Cell-outputWrapper"))
     assert not page.alarming, page.alarming
 
 
@@ -181,13 +204,10 @@ def test_notebook_7_shows_cards_widgets_and_volumes(open_notebook):
     page.run_all(len(cells), timeout=200)
     assert page.cell("plan").locator(".autoseg .as-card").count()
     browse = page.cell("dataset.training[0].browse()")
-    page.page.wait_for_timeout(1500)
-    before = sources(browse)
+    before = drawn(page, browse, 3)
     drag(page, browse, 3)  # Notebook keeps the arrow keys to itself
     changed(page, browse, before)
-    page.cell("predictions[0].show_3d()").locator("canvas").first.wait_for(timeout=30_000)
-    page.page.wait_for_timeout(3000)
-    page.picture("volume", page.cell("predictions[0].show_3d()"))
+    page.settled("volume", page.cell("predictions[0].show_3d()").locator("canvas").first)
     page.picture("browse", browse)
     ours = [e for e in page.alarming if not any(word in e for word in NOTEBOOK_7)]
     assert not ours, ours
