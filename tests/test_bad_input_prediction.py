@@ -83,7 +83,7 @@ def test_an_empty_image_is_none(shape):
 
 
 def test_a_spacing_that_is_one_number_is_refused():
-    with pytest.raises(DatasetError, match=r"spacing has 1 number\(s\), 2.0, but the image .* has 3 axes"):
+    with pytest.raises(DatasetError, match=r"spacing has 1 number\(s\), \(2.0,\), but the image .* has 3 axes"):
         predict(noise(), spacing=2.0)
 
 

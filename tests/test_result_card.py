@@ -68,7 +68,7 @@ def calibration():
 
 def test_an_evaluation_alone_shows_intervals_and_conclusions(evaluation):
     html = evaluation._repr_html_()
-    assert "95 % interval" in html and "What may be concluded" in html and "Not for clinical use" in html
+    assert "95% interval" in html and "What may be concluded" in html and "Not for clinical use" in html
     assert "On 8 cases the mean over cases is known to about ±" in html
     assert "Calibration" not in html
     assert len(html) < LIMIT

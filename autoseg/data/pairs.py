@@ -124,13 +124,14 @@ def _is_slice(path: Path) -> bool:
 
 
 def names_of(images: Sequence[tuple[Path, ...]]) -> list[str]:
-    """The names of cases in a folder: where all files are numbered as nnU-Net numbers channels, without the number.
+    """The names of cases in a folder: without the number of the first channel, unless files are told apart by it.
 
     >>> names_of([(Path("a_0000.png"), Path("a_0001.png"))]), names_of([(Path("f_0000.png"),), (Path("f_0001.png"),)])
     (['a'], ['f_0000', 'f_0001'])
     """
     stems = [stem_of(paths[0]) for paths in images]
-    return [stem.removesuffix(FIRST) for stem in stems] if all(stem.endswith(FIRST) for stem in stems) else stems
+    alike = Counter(map(_without_channel, stems))
+    return [stem.removesuffix(FIRST) if alike[_without_channel(stem)] == 1 else stem for stem in stems]
 
 
 def _existing(path: Path) -> Path:

@@ -132,7 +132,7 @@ def explain_plan(plans: Mapping[str, Any], fingerprint: Fingerprint, *, budget: 
     >>> plans = autoseg.plan_to_nnunet(plan)                   # or json.load(open("nnUNetPlans.json"))
     >>> plans["configurations"]["3d_fullres"]["batch_size"] = 4
     >>> autoseg.explain_plan(plans, fingerprint)
-    ExperimentPlanner: 69 of 70 keys as default with 8 GB gives
+    ExperimentPlanner: 71 of 72 keys as default with 8 GB gives
       3d_fullres/batch_size = 4: edited by hand; the rules give 2 (...)
     """
     configurations = _configurations(plans)
