@@ -15,6 +15,7 @@ from models import random_model
 import autoseg
 from autoseg.core.errors import (
     DatasetError,
+    ImageError,
     ModelError,
     PredictionError,
     PreprocessingError,
@@ -25,6 +26,7 @@ from autoseg.core.serialization import read_json
 from autoseg.data.geometry import Grid
 from autoseg.prediction import memory, predictor
 from autoseg.prediction.memory import forecast_memory
+from autoseg.prediction.results import Stored
 from autoseg.prediction.sliding_window import Window, predict_logits
 from autoseg.training.compute import choose_compute
 
@@ -286,6 +288,19 @@ def test_a_rerun_computes_what_is_missing_and_what_changed(tmp_path, monkeypatch
     assert seen == []
     predict(scans, folder=out, mirroring=False)
     assert seen == ["a", "b", "c"], "other settings are other predictions"
+
+
+def test_predictions_in_a_folder_are_read_when_they_are_asked_for(tmp_path):
+    for seed, name in enumerate("abc"):
+        write(tmp_path / "scans", f"{name}.nii.gz", noise(seed=seed))
+    predictions = predict(tmp_path / "scans", folder=tmp_path / "out")
+    assert all(isinstance(item, Stored) for item in predictions.items), "no label map is held"
+    in_memory = predict(tmp_path / "scans")
+    for stored, held in zip(predictions, in_memory, strict=True):
+        np.testing.assert_array_equal(stored.label_map.array, held.label_map.array)
+    (tmp_path / "out/b.nii.gz").unlink()
+    with pytest.raises(ImageError, match="b.nii.gz"):
+        predictions["b"]
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="only ordinary users of Unix can be kept out")

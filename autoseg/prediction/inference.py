@@ -26,6 +26,7 @@ from autoseg.prediction.predictor import Options, Predictor, models_of
 from autoseg.prediction.predictor import default_window as default_window
 from autoseg.prediction.results import Prediction as Prediction
 from autoseg.prediction.results import Predictions as Predictions
+from autoseg.prediction.results import Stored
 from autoseg.training.interrupts import undisturbed
 from autoseg.training.model import TrainedModel
 
@@ -134,7 +135,7 @@ class _Run:
 
     def __init__(self, predictor: Predictor, shelf: Shelf | None) -> None:
         self.predictor, self.shelf = predictor, shelf
-        self.done: list[Prediction] = []
+        self.done: list[Prediction | Stored] = []
         self.errors: dict[str, AutosegError] = {}
 
     def over(self, cases: Sequence[Case], outcomes: Iterable[Outcome], *, show_progress: bool) -> None:
@@ -146,7 +147,7 @@ class _Run:
             if isinstance(outcome, AutosegError):
                 self.errors[case.name] = outcome
             else:
-                self.done.append(outcome)
+                self.done.append(self._kept(outcome))
         if not self.done:
             first = next(iter(self.errors.values()))
             if len(self.errors) == 1:
@@ -182,6 +183,15 @@ class _Run:
         if self.shelf and not finished:
             self.shelf.put(prediction)
         return prediction
+
+    def _kept(self, prediction: Prediction) -> Prediction | Stored:
+        """What stays in memory: of a file's prediction in a folder only where it lies, but for probabilities."""
+        case = prediction.case
+        if self.shelf is None or case.held is not None or prediction.probabilities is not None:
+            return prediction
+        return Stored(
+            case=case, path=self.shelf.path_of(case).absolute(), labels=self.shelf.labels, seconds=prediction.seconds
+        )
 
     def failed(self) -> dict[str, str]:
         """The sentence of each case that could not be predicted; it names the case."""
@@ -267,7 +277,7 @@ class Shelf:
             self.files = files
         self._note()  # fails here, before anything is computed, where the folder cannot be written
         for stale in set(files) - set(self.files):
-            (folder / stale).unlink(missing_ok=True)
+            (folder / Path(stale).name).unlink(missing_ok=True)
 
     def path_of(self, case: Case) -> Path:
         """The file of a case."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, overload
 
 from autoseg.core.errors import PredictionError
 from autoseg.core.shown import Shown, ask_display
 from autoseg.core.types import ImageArray
 from autoseg.data.dataset import Case
-from autoseg.data.images import LabelMap
+from autoseg.data.images import LabelMap, read_label_map
+from autoseg.data.labels import Labels
 
 SHOWN = 3  # failures in a line of text; `.failed` has all
 
@@ -55,14 +57,30 @@ class Prediction(Shown):
         return self.label_map.labels.foreground
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """A prediction in a file, read whenever it is asked for: of many large scans one is in memory at a time."""
+
+    case: Case
+    path: Path
+    labels: Labels
+    seconds: float = 0.0
+
+    def read(self) -> Prediction:
+        """The prediction. Raises `ImageError` where the file is gone or damaged."""
+        label_map = read_label_map(self.path, self.labels)
+        return Prediction(case=self.case, label_map=label_map, seconds=self.seconds)
+
+
 @dataclass(frozen=True, slots=True)
 class Predictions(Shown, Sequence[Prediction]):
     """Predictions of several cases, in order; ``predictions["name"]`` finds one.
 
-    `failed` says of each case that could not be predicted why; `stopped` is not empty where you interrupted it.
+    Those that lie in a folder are read from there each time. `failed` says of each case that could not be predicted
+    why; `stopped` is not empty where you interrupted it.
     """
 
-    items: tuple[Prediction, ...]
+    items: tuple[Prediction | Stored, ...]
     failed: Mapping[str, str] = field(default_factory=dict)
     stopped: str = ""
 
@@ -74,10 +92,10 @@ class Predictions(Shown, Sequence[Prediction]):
         if isinstance(index, slice):
             return Predictions(self.items[index])
         if isinstance(index, int):
-            return self.items[index]
+            return _read(self.items[index])
         for item in self.items:
             if item.case.name == index:
-                return item
+                return _read(item)
         why = f": {self.failed[index]}" if index in self.failed else f"; there are {len(self.items)} others."
         raise PredictionError(f"no prediction of a case {index!r}{why}")
 
@@ -85,10 +103,14 @@ class Predictions(Shown, Sequence[Prediction]):
         return len(self.items)
 
     def __iter__(self) -> Iterator[Prediction]:
-        return iter(self.items)
+        return map(_read, self.items)
 
     def __repr__(self) -> str:
         failed = f", {len(self.failed)} failed" if self.failed else ""
         said = [f"Predictions({len(self)} cases{failed}, {sum(p.seconds for p in self.items):.1f} s)"]
         said += [f"  failed: {reason}" for reason in list(self.failed.values())[:SHOWN]]
         return "\n".join([*said, f"  {self.stopped}"] if self.stopped else said)
+
+
+def _read(item: Prediction | Stored) -> Prediction:
+    return item.read() if isinstance(item, Stored) else item
