@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from configurations import configuration
 from hypothesis import given, settings
 from planning_examples import fingerprint_from, fingerprint_of, fingerprints
 
@@ -207,3 +209,29 @@ def test_an_unknown_given_name_in_the_file_is_refused(tmp_path):
     path.write_text(path.read_text().replace('"2d/batch_size": 3', '"2d/batch_sise": 3'))
     with pytest.raises(StorageError, match="gives '2d/batch_sise', which this version does not decide"):
         Plan.load(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"patch_size": (16, 16)}, "need one number an axis"),
+        ({"axis_order": (0, 0, 1)}, r"\(0, 0, 1\) each axis once"),
+        (
+            {"patch_size": (16, 15, 16)},
+            r"cannot be divided by the network's strides, which need multiples of \(2, 2, 2\)",
+        ),
+        ({"patch_size": (16, 0, 16)}, "cannot be divided"),
+        ({"network": replace(configuration().network, classes=2)}, r"give 3 outputs; .*, and it gives 2"),
+        ({"mask_background": ()}, r"1 channel\(s\) need as many normalizations and masks"),
+    ],
+)
+def test_a_configuration_that_cannot_work_is_not_made(changes, message):
+    with pytest.raises(PlanError, match=message):
+        configuration(**changes)
+
+
+def test_a_network_has_strides_of_one_and_more():
+    with pytest.raises(PlanError, match="need one number >= 1 an axis"):
+        replace(configuration().network, strides=((1, 1, 1), (2, 0, 2)))
+    with pytest.raises(PlanError, match="need one number >= 1 an axis"):
+        replace(configuration().network, kernel_sizes=((3, 3, 3), (3, 3)))

@@ -37,6 +37,9 @@ class NetworkSpec:
         ]
         if set(lengths) != {n}:
             raise PlanError(f"a network of {n} stages needs {n} entries of each setting, found {lengths}.")
+        rows = (*self.strides, *self.kernel_sizes)
+        if len({len(row) for row in rows}) != 1 or min(min(row, default=0) for row in rows) < 1:
+            raise PlanError(f"strides {self.strides} and kernels {self.kernel_sizes} need one number >= 1 an axis.")
 
     def __str__(self) -> str:
         features = "-".join(map(str, self.features))
@@ -116,6 +119,27 @@ class Configuration(Shown):
     augmentation: AugmentationSettings
     batch_dice: bool
     previous_stage: str | None = None
+
+    def __post_init__(self) -> None:
+        axes = {len(self.patch_size), len(self.spacing), len(self.median_shape), self.network.dimensions}
+        if axes not in ({2}, {3}) or sorted(self.axis_order) != [0, 1, 2]:
+            raise PlanError(
+                f"{self.name}: patch {self.patch_size}, spacing {self.spacing}, median shape {self.median_shape} and "
+                f"strides {self.network.strides[0]} need one number an axis, and {self.axis_order} each axis once."
+            )
+        if set(self.network.strides[0]) != {1} or self.network.classes != self.labels.outputs:
+            raise PlanError(
+                f"{self.name}: the network must begin with strides of 1 and give {self.labels.outputs} outputs; it "
+                f"begins with {self.network.strides[0]}, and it gives {self.network.classes}."
+            )
+        channels = {len(self.channels), len(self.normalization), len(self.mask_background)}
+        if len(channels) > 1:
+            raise PlanError(f"{self.name}: {len(self.channels)} channel(s) need as many normalizations and masks.")
+        if any(p < 1 or p % d for p, d in zip(self.patch_size, self.network.divisor, strict=True)):
+            raise PlanError(
+                f"{self.name}: the patch {self.patch_size} cannot be divided by the network's strides, which need "
+                f"multiples of {self.network.divisor}."
+            )
 
     @property
     def dimensions(self) -> int:
