@@ -24,7 +24,7 @@ from autoseg.data.opening import open_dataset
 from autoseg.data.samples import sample_dataset
 from autoseg.display import render
 from autoseg.display.report import report
-from autoseg.evaluation.scores import evaluate
+from autoseg.evaluation.scores import Evaluation, evaluate
 from autoseg.planning.budget import Budget
 from autoseg.planning.planner import make_plan
 from autoseg.prediction.inference import predict
@@ -385,3 +385,33 @@ def test_hundreds_of_cases_are_shown_at_once(stages):
             html = render(thing)
             took = time.perf_counter() - started
             assert took < seconds and len(html) < LIMIT, f"{type(thing).__name__} of {number} cases: {took:.1f} s"
+
+
+def test_thousands_of_scores_are_ranked_at_once(stages):
+    scores = stages["evaluation"].scores
+    many = Evaluation(tuple(replace(s, case=f"{s.case}_{k}") for k in range(10_000) for s in scores[:2]))
+    started = time.process_time()
+    html = render(many)
+    assert time.process_time() - started < 3 and len(html) < LIMIT
+
+
+def test_a_report_of_a_stopped_training_tells_how_far_it_came(stages, tmp_path):
+    short = stages["blueprint"].changed(epochs=4, minutes=None)
+    prepared = preprocess(stages["dataset"], stages["2d"], folder=tmp_path, show_progress=False)
+    for epoch in Training(prepared, blueprint=short, folder=tmp_path):
+        if epoch.number == 1:
+            break
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("*")}
+    text = Page(report(tmp_path / "page.html", folder=tmp_path).read_text()).text
+    assert "Preprocessing" in text and "History 2 epochs" in text.replace("HISTORY", "History")
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("*")} == before, "reading writes nothing"
+
+
+def test_a_report_says_which_file_it_could_not_read(stages, tmp_path):
+    stages["fingerprint"].save(tmp_path / "fingerprint.json")
+    (tmp_path / "plan.json").write_text("{")
+    text = Page(report(tmp_path / "page.html", folder=tmp_path).read_text()).text
+    assert "plan.json is left out" in text and "not valid JSON" in text
+    (tmp_path / "fingerprint.json").unlink()
+    with pytest.raises(StorageError, match=r"holds no experiment.*plan\.json is left out"):
+        report(tmp_path / "page.html", folder=tmp_path)

@@ -49,6 +49,7 @@ class _Experiment:
     training: Training | TrainedModel | History | None
     predictions: Predictions | None
     evaluation: Evaluation | None
+    unread: tuple[str, ...] = ()  # what lay in the folder and could not be read
 
     @property
     def name(self) -> str:
@@ -126,7 +127,8 @@ def report(
         "evaluation": evaluation,
     }
     found = {} if folder is None else stages_in(folder, dataset)
-    experiment = _Experiment(**{name: found.get(name) if stage is None else stage for name, stage in given.items()})
+    stages = {name: found.get(name) if stage is None else stage for name, stage in given.items()}
+    experiment = _Experiment(**stages, unread=found.get("unread", ()))
     return write_text(path, _page(experiment))
 
 
@@ -139,6 +141,7 @@ def _page(experiment: _Experiment) -> str:
         "main",
         tag("h1", experiment.name),
         tag("p", " ".join(experiment.summary()), class_="report-summary"),
+        *(tag("p", sentence, class_="report-quiet") for sentence in experiment.unread),
         tag("nav", tag("ol", *links)),
         *(_chapter(i, name, shown) for i, (name, shown) in enumerate(chapters, start=1)),
         tag("footer", f"Made with autoseg {__version__}. For research and teaching; not for treating patients."),

@@ -24,18 +24,23 @@ def stages_in(folder: PathLike, dataset: Dataset | None = None) -> dict[str, Any
     from autoseg.planning.plan import Plan
 
     folder = Path(folder)
-    readers = {
-        "fingerprint": lambda: Fingerprint.load(folder / "fingerprint.json"),
-        "plan": lambda: Plan.load(folder / "plan.json"),
-    }
-    found = {name: stage for name, read in readers.items() if (stage := _there(read)) is not None}
+    found: dict[str, Any] = {}
+    unread: list[str] = []
+    for name, load in (("fingerprint", Fingerprint.load), ("plan", Plan.load)):
+        path = folder / f"{name}.json"
+        try:
+            found |= {name: load(path)} if path.exists() else {}
+        except (AutosegError, OSError) as error:  # a page that leaves a stage out says so
+            unread.append(f"{path.name} is left out: {error}")
     found |= _run_in(folder)
     found |= _results_in(folder, dataset)
     if not found:
         raise StorageError(
             f"{folder} holds no experiment: neither fingerprint.json nor plan.json, runs or predictions. "
             "Give the folder that `autoseg demo --out` or `preprocess(folder=...)` wrote to."
+            + "".join(f" {sentence}" for sentence in unread)
         )
+    found["unread"] = tuple(unread)
     return found if dataset is None else {"dataset": dataset, **found}
 
 
@@ -48,18 +53,24 @@ def _there(read: Any) -> Any:
 
 
 def _run_in(folder: Path) -> dict[str, Any]:
-    """The latest training of any configuration and fold, and the data it was trained on."""
-    from autoseg.training.checkpoints import Run
+    """The latest training of any configuration and fold, and the data it was trained on.
+
+    Of one that is not finished the history, read from its checkpoint: another process may be at it.
+    """
+    from autoseg.training.checkpoints import Checkpoint, Run
     from autoseg.training.model import TrainedModel
 
     runs = sorted(folder.glob("runs/*/fold_*"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in runs:
-        model = _there(lambda path=path: TrainedModel.load(path))
-        if model is None:
+        run = _there(lambda path=path: Run.read(path))
+        training: Any = _there(lambda path=path: TrainedModel.load(path))
+        if training is None and run is not None:
+            kept = _there(lambda path=path, run=run: Checkpoint.read(path, run.key))
+            training = kept and kept.progress.history
+        if training is None:
             continue
-        run = _there(lambda path=path: Run.read(path, None))
         prepared = None if run is None else _there(partial(run.prepared.open, folder))
-        return {"training": model} if prepared is None else {"prepared": prepared, "training": model}
+        return {"training": training} if prepared is None else {"prepared": prepared, "training": training}
     return {}
 
 

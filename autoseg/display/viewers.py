@@ -203,7 +203,7 @@ def _window(channel: np.ndarray, name: str) -> widgets.FloatRangeSlider:
         description="window",
         style=WIDE,
         readout_format=".4g",
-        layout=widgets.Layout(width="330px"),
+        layout=widgets.Layout(width="330px", margin="2px 16px 2px 2px"),  # the readout is wider than it says
     )
 
 

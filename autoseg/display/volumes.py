@@ -29,6 +29,7 @@ from autoseg.prediction.inference import Prediction
 
 MOST = 6_000_000  # voxels that travel to the browser; of larger volumes every second, third ... of each axis
 TALL = 420  # page pixels
+FAINT = 0.1  # opacity of a scan around the bodies inside it
 BACKENDS = ("niivue", "itk", "picture")
 TRUTH, PREDICTED = "reference", "prediction"
 
@@ -153,17 +154,16 @@ class VolumeViewer(Interactive):
             "cal_min": low,
             "cal_max": high,
         }
+        self.scan = ipyniivue.Volume(**scan, colormap="gray", colorbar_visible=False)
         self.overlays = {name: self._overlay(ipyniivue.Volume, name) for name in volume.maps}
         self.niivue = ipyniivue.NiiVue(height=TALL, **_options(ipyniivue))
-        self.niivue.load_volumes(
-            [ipyniivue.Volume(**scan, colormap="gray", colorbar_visible=False), *self.overlays.values()]
-        )
+        self.niivue.load_volumes([self.scan, *self.overlays.values()])
         self.niivue.set_slice_type(ipyniivue.SliceType.MULTIPLANAR)
-        self.opacities = {name: self._slider(name) for name in volume.maps}
+        shown = {"scan": self.scan, **self.overlays}
+        self.opacities = {name: _slider(name, layer) for name, layer in shown.items()}
         note = tag("small", volume.note) if volume.note else None
         view = widgets.ToggleButtons(options=["slices and 3D", "3D"], style={"button_width": "110px"})
-        kinds = {"3D": ipyniivue.SliceType.RENDER, "slices and 3D": ipyniivue.SliceType.MULTIPLANAR}
-        view.observe(lambda change: self.niivue.set_slice_type(kinds[change.new]), names="value")
+        view.observe(lambda change: self._turn(ipyniivue.SliceType, change.new), names="value")
         super().__init__([row(view, *self.opacities.values()), self.niivue, words(legend(volume.labels), note)], volume)
 
     def _overlay(self, kind: Any, name: str) -> Any:
@@ -179,17 +179,27 @@ class VolumeViewer(Interactive):
         made.set_colormap_label({"R": red, "G": green, "B": blue, "A": clear, "I": values})
         return made
 
-    def _slider(self, name: str) -> widgets.FloatSlider:
-        overlay = self.overlays[name]
-        slider = widgets.FloatSlider(value=overlay.opacity, min=0, max=1, step=0.05, description=name, style=WIDE)
-        slider.observe(lambda change: setattr(overlay, "opacity", change.new), names="value")
-        return slider
+    def _turn(self, kinds: Any, view: str) -> None:
+        """Slices need the scan; the bodies of the labels are inside it, so in 3D alone it gives way to them."""
+        alone = view == "3D" and any(labels.any() for labels in self.volume.maps.values())
+        self.niivue.set_slice_type(kinds.RENDER if view == "3D" else kinds.MULTIPLANAR)
+        self.opacities["scan"].value = FAINT if alone else 1.0
+
+
+def _slider(name: str, layer: Any) -> widgets.FloatSlider:
+    """How much is seen of the scan or of a label map."""
+    slider = widgets.FloatSlider(
+        value=layer.opacity, min=0, max=1, step=0.05, description=name, style=WIDE, layout=widgets.Layout(width="230px")
+    )
+    slider.observe(lambda change: setattr(layer, "opacity", change.new), names="value")
+    return slider
 
 
 def _options(ipyniivue: Any) -> dict[str, Any]:
     """As everywhere in autoseg: the patient's right at the left; slices and the turnable volume in a square of four."""
     return {
         "is_radiological_convention": True,
+        "sagittal_nose_left": True,
         "is_orient_cube": True,
         "multiplanar_show_render": ipyniivue.ShowRender.ALWAYS,
         "multiplanar_layout": ipyniivue.MultiplanarType.GRID,

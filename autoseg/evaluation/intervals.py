@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import stats
@@ -13,6 +15,7 @@ from autoseg.core.shown import Shown
 from autoseg.evaluation.scores import Evaluation
 
 DRAWS = 5000
+AT_ONCE = 1_000_000  # values drawn at a time
 ENOUGH = 6  # cases below which an interval over them says nothing
 SEED = 0
 
@@ -40,12 +43,19 @@ def bootstrap(values: Sequence[float], *, confidence: float = 0.95) -> Interval:
     >>> print(bootstrap([0.8, 0.9, 0.85, 0.7]))
     0.812 (0.700 to 0.900)
     """
-    known = np.array([v for v in values if not np.isnan(v)])
-    if not len(known):
+    return _bootstrap(tuple(v for v in values if not math.isnan(v)), confidence)
+
+
+@lru_cache(maxsize=64)  # a result card asks for the same intervals several times
+def _bootstrap(values: tuple[float, ...], confidence: float) -> Interval:
+    if not values:
         return Interval(float("nan"), float("nan"), float("nan"))
-    drawn = np.random.default_rng(SEED).integers(len(known), size=(DRAWS, len(known)))
+    known, random = np.array(values), np.random.default_rng(SEED)
+    rows = max(min(AT_ONCE // len(known), DRAWS), 1)  # all draws of 10,000 cases would take a third of a GB
+    drawn = (random.integers(len(known), size=(min(rows, DRAWS - i), len(known))) for i in range(0, DRAWS, rows))
+    means = np.concatenate([known[places].mean(axis=1) for places in drawn])
     tail = _tail(len(known), (1 - confidence) / 2)
-    low, high = np.quantile(known[drawn].mean(axis=1), [tail, 1 - tail])
+    low, high = np.quantile(means, [tail, 1 - tail])
     return Interval(float(known.mean()), float(low), float(high))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,7 +73,10 @@ class Evaluation(Shown):
     @property
     def by_case(self) -> dict[str, float]:
         """Mean Dice of each case over its labels."""
-        return {name: _mean(s.dice for s in self.scores if s.case == name) for name in self.cases}
+        dice: dict[str, list[float]] = {}
+        for s in self.scores:
+            dice.setdefault(s.case, []).append(s.dice)
+        return {name: _mean(values) for name, values in dice.items()}
 
     @property
     def mean(self) -> float:
@@ -125,7 +129,8 @@ class Evaluation(Shown):
 
     def __repr__(self) -> str:
         means = ", ".join(f"{name} {value:.3f}" for name, value in self.by_label.items())
-        worst = ", ".join(f"{name} {self.by_case[name]:.3f}" for name in self.worst(3))
+        by_case = self.by_case
+        worst = ", ".join(f"{name} {by_case[name]:.3f}" for name in self.worst(3))
         return f"Evaluation({len(self.cases)} cases, mean Dice {self.mean:.4f})\n  {means}\n  worst: {worst}"
 
 
@@ -163,5 +168,5 @@ def score_case(name: str, predicted: LabelMap, reference: LabelMap) -> list[Scor
 
 
 def _mean(values: Iterable[float]) -> float:
-    known = [v for v in values if not np.isnan(v)]
+    known = [v for v in values if not math.isnan(v)]
     return float(np.mean(known)) if known else float("nan")

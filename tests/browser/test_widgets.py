@@ -182,12 +182,15 @@ def test_every_widget_answers(open_notebook):
     canvas = volume.locator("canvas").first
     canvas.wait_for()
     before = page.settled("volume", canvas)
-    nudge(volume, 0, "ArrowLeft")
-    nudge(volume, 1)
+    nudge(volume, 1)  # the reference, after the scan
+    nudge(volume, 2, "ArrowLeft")
     for _ in range(60):
         if page.settled("volume_moved", canvas) != before:
             break
     assert page.settled("volume_moved", canvas) != before
+    volume.locator("button:has-text('3D')").last.click()  # the scan gives way to the bodies inside it
+    volume.locator(".widget-readout:has-text('0.10')").wait_for()
+    page.settled("volume_alone", canvas)
 
     names = ("browse", "agreement", "plan", "watch", "explore", "compare", "microscope", "3d")
     cells = (browse, predicted, plan, watch, explore, compare, microscope, volume)
