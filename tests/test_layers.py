@@ -21,6 +21,7 @@ LAYERS = (  # each may import those before it; of rooms on one line, none may im
     ("display",),
     ("demo",),
     ("cli",),
+    ("__main__",),
 )
 INSIDE_DATA = (
     *("geometry", "stash", "formats", "exchange", "labels", "label_values", "images", "corrections", "splits"),
