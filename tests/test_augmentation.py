@@ -69,30 +69,37 @@ def test_the_input_batch_is_left_alone():
 
 
 @settings(max_examples=20)
-@given(st.floats(0.5, 1.0), st.integers(8, 20))
-def test_blurring_equals_scipy_with_nnunets_kernel_length(sigma, size):
-    values = np.random.RandomState(0).rand(size)
-    matrix = aug._blur_matrix(torch.tensor(sigma), size)
-    length = round((6 * sigma + 0.5 - 1) / 2)
-    expected = ndimage.gaussian_filter1d(values, sigma, radius=length, mode="mirror")
-    np.testing.assert_allclose(matrix.numpy() @ values, expected, atol=1e-5)
+@given(st.lists(st.floats(0.5, 1.0), min_size=2, max_size=2), st.integers(4, 20))
+def test_blurring_equals_scipy_with_nnunets_kernel_length(sigmas, size):
+    images = np.random.RandomState(0).rand(2, size, 9, 7).astype(np.float32)
+    axes = torch.tensor([[s, 0.7, 1.0] for s in sigmas])
+    for image, sigma, result in zip(images, axes.tolist(), aug.blurred(torch.tensor(images), axes), strict=True):
+        for axis, deviation in enumerate(sigma):
+            length = round((6 * deviation + 0.5 - 1) / 2)
+            image = ndimage.gaussian_filter1d(image, deviation, axis=axis, radius=length, mode="mirror")
+        np.testing.assert_allclose(result.numpy(), image, atol=1e-5)
+
+
+@pytest.mark.parametrize("space", [(1, 1, 1), (2, 3, 1), (2, 2)])
+def test_blurring_keeps_the_mean_of_images_smaller_than_its_kernel(space):
+    flat = torch.full((2, *space), 3.0)
+    torch.testing.assert_close(aug.blurred(flat, torch.full((2, len(space)), 0.9)), flat)
 
 
 @settings(max_examples=30)
-@given(st.floats(0.5, 1.0), st.integers(4, 24))
-def test_low_resolution_equals_torchs_interpolation_down_and_up(scale, size):
-    values = torch.rand(size, generator=seeded())
-    small = max(1, round(float(torch.tensor(scale) * size)))
-    down = torch.nn.functional.interpolate(values[None, None], small, mode="nearest-exact")
-    expected = torch.nn.functional.interpolate(down, size, mode="linear")[0, 0]
-    torch.testing.assert_close(
-        aug._low_resolution_matrix(torch.tensor(scale), size) @ values, expected, atol=1e-5, rtol=0
-    )
+@given(st.floats(0.5, 1.0), st.integers(4, 24), st.integers(0, 1))
+def test_low_resolution_is_nearest_down_and_linear_up(scale, size, first_axis):
+    images = torch.rand((2, size, 6, 9), generator=seeded())
+    small = [size if first_axis else round(size * scale), round(6 * scale), round(9 * scale)]
+    down = torch.nn.functional.interpolate(images[:, None], small, mode="nearest-exact")
+    expected = torch.nn.functional.interpolate(down, images.shape[1:], mode="trilinear")[:, 0]
+    lowered = aug.lowered(images, torch.full((2,), scale, dtype=torch.float64), first_axis=first_axis)
+    torch.testing.assert_close(lowered, expected)
 
 
 def test_gamma_keeps_mean_and_deviation():
     images, _ = batch()
-    changed = aug.change_gamma(images, seeded())
+    changed = aug.change_gamma(images.clone(), seeded())
     axes = (1, 2, 3, 4)
     torch.testing.assert_close(changed.mean(axes), images.mean(axes), atol=1e-4, rtol=0)
     torch.testing.assert_close(changed.std(axes), images.std(axes), atol=1e-4, rtol=0)
@@ -101,7 +108,7 @@ def test_gamma_keeps_mean_and_deviation():
 
 def test_contrast_stays_within_the_old_range():
     images, _ = batch()
-    changed = aug.change_contrast(images, seeded())
+    changed = aug.change_contrast(images.clone(), seeded())
     assert changed.min() >= images.min()
     assert changed.max() <= images.max()
 

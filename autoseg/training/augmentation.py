@@ -1,7 +1,7 @@
 """nnU-Net's augmentation on whole batches: drawn first, then applied, one resampling for all that is spatial.
 
-Each transform draws which samples it touches and with what numbers, then works on those samples together. Blur and
-simulated low resolution are linear along each axis, so both are small matrices applied axis by axis.
+Each transform draws which samples it touches and with what numbers, then works on a copy of those samples together, in
+place where it can: reading and writing memory is most of the time.
 Ranges and probabilities: Isensee et al. 2021, Supplementary Note 4, with the values of nnU-Net 2.8.
 """
 
@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
+from torch.nn import functional as F
 
 from autoseg.planning.configuration import AugmentationSettings
-from autoseg.training.spatial import Batch, affine, resample_affine
+from autoseg.training.spatial import Batch, affine, mirror_centre, resample_affine
 
 Range = tuple[float, float]
 
@@ -57,10 +58,12 @@ class Augmentation:
         angles, factors = angles * rotated[:, None], torch.where(scaled, factors, torch.ones(()))
         matrices = affine(angles, factors, len(patch), in_plane=settings.dummy_2d) * (1.0 - 2.0 * mirrored)[:, None, :]
         result = images.new_empty((*images.shape[:2], *patch)), labels.new_empty((count, *patch))
-        for alike in (rotated, scaled & ~rotated, ~(rotated | scaled)):  # the less is moved, the less is to compute
+        for alike in (rotated, scaled & ~rotated):  # where nothing is rotated, coordinates are sums of single axes
             samples = torch.nonzero(alike).ravel()
             if len(samples):
                 resample_affine(batch, samples, matrices[samples], patch, result)
+        untouched = torch.nonzero(~(rotated | scaled)).ravel()
+        mirror_centre(batch, untouched, mirrored[untouched], patch, result)
         return result
 
     def intensity(self, images: Tensor, settings: AugmentationSettings, random: Generator) -> Tensor:
@@ -72,13 +75,13 @@ class Augmentation:
             (self.brightness, multiply_brightness),
             (self.contrast, change_contrast),
             (self.low_resolution, lambda x, r: simulate_low_resolution(x, r, first_axis=first_axis)),
-            (self.gamma_inverted, lambda x, r: -change_gamma(-x, r)),
+            (self.gamma_inverted, lambda x, r: change_gamma(x.neg_(), r).neg_()),
             (self.gamma, change_gamma),
         ]
         for probability, transform in steps:
             touched = torch.nonzero(chance(probability, len(images), random)).ravel().to(images.device)
             if len(touched):
-                images[touched] = transform(images[touched], random)
+                images.index_copy_(0, touched, transform(images.index_select(0, touched), random))
         return images
 
 
@@ -102,13 +105,13 @@ def add_noise(images: Tensor, random: Generator) -> Tensor:
     """Gaussian noise, one deviation from [0, 0.1] a sample."""
     deviation = uniform((0.0, 0.1), (len(images),), random).to(images.device)
     noise = torch.randn(images.shape, generator=random).to(images.device)
-    return images + noise * _per_sample(deviation, images)
+    return images.addcmul_(noise, _per_sample(deviation, images))
 
 
 def multiply_brightness(images: Tensor, random: Generator) -> Tensor:
     """Each channel times a factor around one, [0.75, 1.25]."""
     factor = around_one((0.75, 1.25), images.shape[:2], random).to(images.device)
-    return images * _per_sample(factor, images)
+    return images.mul_(_per_sample(factor, images))
 
 
 def change_contrast(images: Tensor, random: Generator) -> Tensor:
@@ -116,19 +119,19 @@ def change_contrast(images: Tensor, random: Generator) -> Tensor:
     factor = around_one((0.75, 1.25), images.shape[:2], random).to(images.device)
     axes = tuple(range(2, images.ndim))
     mean, low, high = images.mean(axes, keepdim=True), images.amin(axes, keepdim=True), images.amax(axes, keepdim=True)
-    return ((images - mean) * _per_sample(factor, images) + mean).clamp(low, high)
+    return images.sub_(mean).mul_(_per_sample(factor, images)).add_(mean).clamp_(low, high)
 
 
 def change_gamma(images: Tensor, random: Generator) -> Tensor:
     """Each channel raised to a power around one, [0.7, 1.5], with its old mean and deviation."""
     power = around_one((0.7, 1.5), images.shape[:2], random).to(images.device)
     axes = tuple(range(2, images.ndim))
-    low, high = images.amin(axes, keepdim=True), images.amax(axes, keepdim=True)
-    curved = (images - low).div_((high - low).clamp_min(1e-7)).log_().mul_(_per_sample(power, images)).exp_()
-    mean = images.mean(axes, keepdim=True)
+    mean, low, high = images.mean(axes, keepdim=True), images.amin(axes, keepdim=True), images.amax(axes, keepdim=True)
+    old = torch.linalg.vector_norm(images - mean, dim=axes, keepdim=True)
+    curved = images.sub_(low).div_((high - low).clamp_min(1e-7)).log2_().mul_(_per_sample(power, images)).exp2_()
     curved -= curved.mean(axes, keepdim=True)
-    old, new = (torch.linalg.vector_norm(x, dim=axes, keepdim=True) for x in (images - mean, curved))
-    return torch.addcmul(mean, curved, old / new.clamp_min(1e-7))
+    new = torch.linalg.vector_norm(curved, dim=axes, keepdim=True)
+    return curved.mul_(old / new.clamp_min(1e-7)).add_(mean)
 
 
 def blur(images: Tensor, random: Generator) -> Tensor:
@@ -136,66 +139,54 @@ def blur(images: Tensor, random: Generator) -> Tensor:
 
     nnU-Net blurs across thick slices, too, where the other transforms treat the stack as 2D.
     """
-    touched = chance(0.5, images.shape[0] * images.shape[1], random).reshape(images.shape[:2])
-    sigma = uniform((0.5, 1.0), (*images.shape[:2], images.ndim - 2), random)[touched]
-    return _where(touched, images, [_blur_matrix(sigma[:, axis], size) for axis, size in enumerate(images.shape[2:])])
+    touched = chance(0.5, images.shape[0] * images.shape[1], random)
+    sigma = uniform((0.5, 1.0), (len(touched), images.ndim - 2), random)[touched]
+    return _change_channels(images, touched, lambda channels: blurred(channels, sigma))
 
 
 def simulate_low_resolution(images: Tensor, random: Generator, *, first_axis: int = 0) -> Tensor:
     """Half of the channels brought to [0.5, 1] of their size by nearest neighbour and back linearly."""
-    touched = chance(0.5, images.shape[0] * images.shape[1], random).reshape(images.shape[:2])
-    scale = uniform((0.5, 1.0), images.shape[:2], random)[touched]
-    scales = [torch.ones_like(scale) if axis < first_axis else scale for axis in range(images.ndim - 2)]
-    matrices = [_low_resolution_matrix(s, size) for s, size in zip(scales, images.shape[2:], strict=True)]
-    return _where(touched, images, matrices)
+    touched = chance(0.5, images.shape[0] * images.shape[1], random)
+    scale = uniform((0.5, 1.0), (len(touched),), random)[touched]
+    return _change_channels(images, touched, lambda channels: lowered(channels, scale, first_axis=first_axis))
 
 
-def _where(touched: Tensor, images: Tensor, matrices: Sequence[Tensor]) -> Tensor:
-    """Images whose `touched` (sample, channel) are multiplied with matrices of their own."""
+def _change_channels(images: Tensor, touched: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """Images some of whose (sample, channel), counted through, are changed."""
     if touched.any():
-        touched = touched.to(images.device)
-        images[touched] = apply_along_axes(images[touched], [m.to(images.device) for m in matrices])
+        where, channels = torch.nonzero(touched).ravel().to(images.device), images.flatten(0, 1)
+        channels.index_copy_(0, where, change(channels.index_select(0, where)))
     return images
 
 
-def apply_along_axes(images: Tensor, matrices: Sequence[Tensor]) -> Tensor:
-    """Apply a matrix (image, new, old) of its own to each image along each axis.
-
-    Every product puts its axis last; after all of them the axes stand as before, and nothing was copied.
-    """
-    for matrix in matrices:
-        others = images.shape[2:]
-        images = (images.flatten(2).mT @ matrix.mT).reshape(len(images), *others, -1)
-    return images
-
-
-def _blur_matrix(sigma: Tensor, size: int) -> Tensor:
-    """Rows of a Gaussian cut at nnU-Net's kernel length, edges reflected; shape (*sigma, size, size)."""
+def blurred(channels: Tensor, sigma: Tensor) -> Tensor:
+    """Channels (channel, *space) after a Gaussian of `sigma` (channel, axis) of nnU-Net's length, edges reflected."""
     radius = (((6 * sigma + 0.5) - 1) / 2).round().clamp(1, 3)[..., None]
-    offsets = torch.arange(-3, 4)
-    weights = torch.exp(-0.5 * (offsets / sigma[..., None]) ** 2) * (offsets.abs() <= radius)
-    weights = weights / weights.sum(-1, keepdim=True)
-    source = torch.arange(size)[:, None] + offsets
-    source = source.abs()
-    source = torch.where(source > size - 1, 2 * (size - 1) - source, source).clamp(0, size - 1)
-    matrix = torch.zeros(*sigma.shape, size, size)
-    return matrix.scatter_add_(
-        -1, source.expand(*sigma.shape, size, 7), weights[..., None, :].expand(*sigma.shape, size, 7)
-    )
+    distance = torch.arange(4)
+    weights = torch.exp(-0.5 * (distance / sigma[..., None]) ** 2) * (distance <= radius)
+    weights = (weights / (2 * weights.sum(-1, keepdim=True) - 1)).to(channels.device)
+    for axis in range(1, channels.ndim):
+        size = channels.shape[axis]
+        source = torch.arange(-3, size + 3, device=channels.device).abs()
+        source = torch.where(source > size - 1, 2 * (size - 1) - source, source).clamp(0, size - 1)
+        before, behind = (channels.index_select(axis, end) for end in (source[:3], source[-3:]))
+        wide = torch.cat((before, channels, behind), axis)
+        channels = channels * _per_sample(weights[:, axis - 1, 0], channels)
+        for d in range(1, 1 + int(radius[:, axis - 1].max())):
+            weight = _per_sample(weights[:, axis - 1, d], channels)
+            channels.addcmul_(wide.narrow(axis, 3 - d, size), weight).addcmul_(wide.narrow(axis, 3 + d, size), weight)
+    return channels
 
 
-def _low_resolution_matrix(scale: Tensor, size: int) -> Tensor:
-    """Down by nearest neighbour and up linearly, as one matrix; shape (*scale, size, size)."""
-    small = (scale * size).round().clamp(1, size)[..., None]
-    position = ((torch.arange(size) + 0.5) * small / size - 0.5).clamp_min(0)
-    lower = position.floor().clamp_max(small - 1)
-    upper = (lower + 1).clamp_max(small - 1)
-    share = position - lower
-    matrix = torch.zeros(*scale.shape, size, size)
-    for index, weight in ((lower, 1 - share), (upper, share)):
-        nearest = ((index + 0.5) * size / small).floor().long().clamp(0, size - 1)
-        matrix.scatter_add_(-1, nearest[..., None], weight[..., None])
-    return matrix
+def lowered(channels: Tensor, scale: Tensor, *, first_axis: int = 0) -> Tensor:
+    """Channels (channel, *space) brought to `scale` (channel) of their size and back; axes before `first_axis` stay."""
+    space = channels.shape[1:]
+    linear = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(space)]
+    for channel, share in zip(channels[:, None, None], scale.tolist(), strict=True):  # each has a size of its own
+        small = [n if axis < first_axis else max(1, round(n * share)) for axis, n in enumerate(space)]
+        coarse = F.interpolate(channel, small, mode="nearest-exact")
+        channel.copy_(F.interpolate(coarse, space, mode=linear))
+    return channels
 
 
 def _per_sample(values: Tensor, images: Tensor) -> Tensor:
