@@ -31,6 +31,7 @@ from autoseg.planning.configuration import AugmentationSettings, Configuration
 from autoseg.planning.network_rules import augmentation
 from autoseg.training.augmentation import Augmentation
 from autoseg.training.compute import choose_compute
+from autoseg.training.heap import kept_memory
 from autoseg.training.losses import deep_supervision_loss, default_loss
 
 AUGMENTED = {  # patch: the batch it is augmented in
@@ -80,6 +81,7 @@ def compare_augmentation(patch: tuple[int, ...], arguments: argparse.Namespace) 
     return factor >= AUGMENTATION_FACTOR
 
 
+@kept_memory()
 def augmentation_seconds(patch: tuple[int, ...], settings: AugmentationSettings) -> list[float]:
     """Of one sample, in each of some batches."""
     batch = AUGMENTED[patch]
@@ -124,6 +126,7 @@ def compare_step(plan: autoseg.Plan, arguments: argparse.Namespace, folder: Path
     return sound
 
 
+@kept_memory()
 def step_seconds(configuration: Configuration, *, steps: int) -> list[float]:
     compute = choose_compute()
     network = compute.place(UNet(configuration.network), configuration.dimensions)

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from autoseg.core.types import Axes, Shape
 from autoseg.training.compute import Compute
+from autoseg.training.heap import kept_memory
 
 VOXELS_AT_ONCE = {"cpu": 500_000}  # per forward pass: more of them no longer fit in its caches (90,000 each: 4, not 8)
 ELSEWHERE = 2_000_000
@@ -68,6 +69,7 @@ def gaussian_weights(patch: Shape) -> Tensor:
     return torch.from_numpy(np.maximum(weights, half[half > 0].min()).astype(np.float32))
 
 
+@kept_memory()
 @torch.inference_mode()
 def predict_logits(network: nn.Module, image: np.ndarray, window: Window, compute: Compute) -> Tensor:
     """Logits (output, z, y, x), in what the window adds in, for a preprocessed image (channel, z, y, x).

@@ -23,6 +23,7 @@ from autoseg.training.compute import choose_compute
 from autoseg.training.example import Example
 from autoseg.training.feed import Feed, Fold
 from autoseg.training.fitting import memory_explained
+from autoseg.training.heap import kept_memory
 from autoseg.training.history import EpochRecord, History
 from autoseg.training.interrupts import undisturbed
 from autoseg.training.learner import Diverged, Learner, Stopwatch
@@ -177,6 +178,7 @@ class Training(Shown):
         finally:
             self.save()
 
+    @kept_memory()
     def run_epoch(self) -> EpochRecord:
         """Train one epoch, validate it on patches and now and then on whole cases, and record it all.
 

@@ -17,6 +17,7 @@ from autoseg.planning.plan import Plan
 from autoseg.planning.planner import make_plan
 from autoseg.training.blueprint import Blueprint
 from autoseg.training.compute import choose_compute
+from autoseg.training.heap import kept_memory
 from autoseg.training.losses import deep_supervision_loss, default_loss
 from autoseg.training.model import build_network
 
@@ -40,6 +41,7 @@ class Session(Shown):
         return "\n".join([*lines, *(f"  given up: {what}" for what in self.given_up)])
 
 
+@kept_memory()
 def probe_steps(configuration: Configuration, *, blueprint: Blueprint | None = None, steps: int = PROBED) -> float:
     """Seconds of one training step of a configuration on this machine, measured on random numbers.
 
