@@ -34,6 +34,7 @@ JOBS = {  # name: the script and its arguments, with {nnunet}, {data} and {golde
     "prediction": "prediction.py {data}/" + HIPPOCAMPUS + " --nnunet {nnunet} --minutes 4 --no-ct",
     "interop": "interop.py {data}/" + HIPPOCAMPUS + " --nnunet {nnunet}",
     "hippocampus": "accuracy.py {data}/" + HIPPOCAMPUS + " --minutes 5 --seeds 3 --nnunet {nnunet}",
+    "hippocampus_10": "accuracy.py {data}/" + HIPPOCAMPUS + " --minutes 10 --seeds 3",
     "recipe": "accuracy.py {data}/" + HIPPOCAMPUS + " --iterations 500",
     "membranes": "accuracy.py {data}/ISBI2012_EM --minutes 5 --nnunet {nnunet}",
     "heart": "accuracy.py {data}/SunnybrookLV3D --minutes 5 --nnunet {nnunet}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ from autoseg.training.model_card import ModelCard as ModelCard
 from autoseg.training.model_card import versions
 
 FILES = ("model.json", "weights.safetensors")
+CHECKSUM = "crc32"  # of all tensors by name, in the metadata of a safetensors file
 SUFFIX = ".autoseg"  # of a model in one file: a zip of the two above and a README
 BROKEN = (AutosegError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)  # of wrong content
 
@@ -197,20 +199,31 @@ def tensor_bytes(tensors: Mapping[str, Tensor], metadata: dict[str, str] | None 
     from safetensors.torch import save
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    content: bytes = save(plain, metadata=metadata)
+    content: bytes = save(plain, metadata={**(metadata or {}), CHECKSUM: checksum(plain)})
     return content
 
 
+def checksum(tensors: Mapping[str, Tensor]) -> str:
+    """A number that changes with any bit of the tensors, in the CPU's memory and contiguous."""
+    crc = 0
+    for name in sorted(tensors):
+        crc = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, crc)
+    return f"{crc:08x}"
+
+
 def read_tensors(path: PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and the JSON about them. Raises `StorageError` where the file is damaged."""
+    """Tensors and the JSON about them. Raises `StorageError` where the file is damaged, if only by a bit."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get("about", "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118  not a dict
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
     except (SafetensorError, OSError) as error:
         raise StorageError(f"{path} cannot be read: {error}. It may be damaged or cut short.") from error
+    if CHECKSUM in metadata and metadata[CHECKSUM] != checksum(tensors):
+        raise StorageError(f"{path} is damaged: its numbers are no longer those that were written.")
+    return tensors, json.loads(metadata.get("about", "{}"))
 
 
 def own_components(configuration: Configuration, blueprint: Blueprint) -> dict[str, Callable[..., Any]]:
