@@ -113,4 +113,4 @@ class History(Shown):
         if not self.epochs:
             return "History(no epoch yet)"
         last = self.epochs[-1]
-        return f"History({len(self)} epochs, {last.seconds:.0f} s)\n  {last!r}"
+        return f"History({len(self)} epoch{'s' * (len(self) != 1)}, {last.seconds:.0f} s)\n  {last!r}"
