@@ -39,10 +39,6 @@ class Box:
         """For indexing an array: ``array[(..., *box.slices)]``."""
         return tuple(slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
 
-    def contains(self, voxel: Sequence[int]) -> bool:
-        """Whether a voxel lies in the box."""
-        return all(a <= v < b for a, v, b in zip(self.start, voxel, self.stop, strict=True))
-
 
 @dataclass(frozen=True, slots=True)
 class Grid:
