@@ -62,21 +62,21 @@ def test_blocks_within_each_other_and_in_threads_end_with_the_last():
         thread.start()
         thread.join()
         with heap.kept_memory():
-            assert heap._inside == 3
-        assert heap._inside == 2
-    assert heap._inside == 1
+            assert heap.HEAP.blocks == 3
+        assert heap.HEAP.blocks == 2
+    assert heap.HEAP.blocks == 1
     other.__exit__(None, None, None)
-    assert heap._inside == 0
+    assert heap.HEAP.blocks == 0
 
 
 def test_an_error_inside_ends_the_block():
     with pytest.raises(ZeroDivisionError), heap.kept_memory():
         _ = 1 / 0
-    assert heap._inside == 0
+    assert heap.HEAP.blocks == 0
 
 
 def test_other_systems_are_left_alone(monkeypatch):
     monkeypatch.setattr(heap, "_glibc", lambda: None)
     with heap.kept_memory():
-        assert heap._inside == 1
-    assert heap._inside == 0
+        assert heap.HEAP.blocks == 1
+    assert heap.HEAP.blocks == 0

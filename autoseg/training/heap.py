@@ -17,7 +17,28 @@ from typing import Any
 TRIM_THRESHOLD, MMAP_MAX = -1, -4
 KEEPING = {MMAP_MAX: 0, TRIM_THRESHOLD: 2**31 - 1}  # every block from the heap, whose top is not returned
 USUAL = {MMAP_MAX: 65_536, TRIM_THRESHOLD: 64 << 20}
-_inside, _counting = 0, threading.Lock()
+
+
+class Heap:
+    """The heap of this process, and how many blocks want its freed memory kept."""
+
+    def __init__(self) -> None:
+        self.blocks, self.counting = 0, threading.Lock()
+
+    def enter(self, step: int) -> None:
+        """One block more, or one less; the first and the last change the settings."""
+        library = _glibc()
+        with self.counting:
+            before, self.blocks = self.blocks, self.blocks + step
+            if library is None or (before > 0) == (self.blocks > 0):
+                return
+            for setting, value in (KEEPING if self.blocks else USUAL).items():
+                library.mallopt(setting, value)
+            if not self.blocks:
+                library.malloc_trim(0)
+
+
+HEAP = Heap()
 
 
 @contextlib.contextmanager
@@ -30,24 +51,11 @@ def kept_memory() -> Iterator[None]:
     >>> with kept_memory():
     ...     total = sum(torch.ones(10_000_000).sum() for _ in range(3))  # the same pages each time
     """
-    _enter(+1)
+    HEAP.enter(+1)
     try:
         yield
     finally:
-        _enter(-1)
-
-
-def _enter(step: int) -> None:
-    global _inside
-    library = _glibc()
-    with _counting:
-        was, _inside = _inside, _inside + step
-        if library is None or (was > 0) == (_inside > 0):
-            return
-        for setting, value in (KEEPING if _inside else USUAL).items():
-            library.mallopt(setting, value)
-        if not _inside:
-            library.malloc_trim(0)
+        HEAP.enter(-1)
 
 
 @functools.cache

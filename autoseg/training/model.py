@@ -36,7 +36,7 @@ from autoseg.training.model_card import ModelCard as ModelCard
 from autoseg.training.model_card import versions
 
 FILES = ("model.json", "weights.safetensors")
-CHECKSUM = "crc32"  # of all tensors by name, in the metadata of a safetensors file
+CHECKSUM = "crc32"  # of all tensors by name, beside what a safetensors file says about them
 SUFFIX = ".autoseg"  # of a model in one file: a zip of the two above and a README
 BROKEN = (AutosegError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)  # of wrong content
 
@@ -187,19 +187,20 @@ def build_network(configuration: Configuration, blueprint: Blueprint) -> nn.Modu
 
 def write_tensors(path: PathLike, tensors: Mapping[str, Tensor], about: Mapping[str, Any] | None = None) -> None:
     """Write tensors, and JSON about them, to one safetensors file in one step."""
-    content = tensor_bytes(tensors, {"about": json.dumps(to_jsonable(dict(about or {})))})
+    content = tensor_bytes(tensors, about)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         file.write(content)  # safetensors' own writer hides a full disk in an error of another kind
         file.flush()
         os.fsync(file.fileno())  # or a power cut may leave the new name without its content
 
 
-def tensor_bytes(tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
-    """Tensors as the bytes of a safetensors file."""
+def tensor_bytes(tensors: Mapping[str, Tensor], about: Mapping[str, Any] | None = None) -> bytes:
+    """Tensors and JSON about them as the bytes of a safetensors file, the same for the same."""
     from safetensors.torch import save
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    content: bytes = save(plain, metadata={**(metadata or {}), CHECKSUM: checksum(plain)})
+    known = json.dumps({CHECKSUM: checksum(plain), **to_jsonable(dict(about or {}))})
+    content: bytes = save(plain, metadata={"about": known})  # one entry: safetensors writes several in any order
     return content
 
 
@@ -217,13 +218,13 @@ def read_tensors(path: PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            about = json.loads((file.metadata() or {}).get("about", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
     except (SafetensorError, OSError) as error:
         raise StorageError(f"{path} cannot be read: {error}. It may be damaged or cut short.") from error
-    if CHECKSUM in metadata and metadata[CHECKSUM] != checksum(tensors):
+    if about.pop(CHECKSUM, None) not in (None, checksum(tensors)):
         raise StorageError(f"{path} is damaged: its numbers are no longer those that were written.")
-    return tensors, json.loads(metadata.get("about", "{}"))
+    return tensors, about
 
 
 def own_components(configuration: Configuration, blueprint: Blueprint) -> dict[str, Callable[..., Any]]:
