@@ -158,7 +158,7 @@ def test_a_full_disk_warns_and_what_was_there_stays(tmp_path, whole):
         (lambda content: content[:100], "damaged or cut short"),
         (lambda content: b"", "damaged or cut short"),
         (lambda content: content.replace(b"progress", b"progrezz"), "KeyError"),
-        (lambda content: content.replace(b"network/encoder", b"network/encodex"), "Missing key|no longer those"),
+        (lambda content: content.replace(b"network/encoder", b"network/encodex"), "Missing key"),
         (lambda content: content[:-9] + bytes([content[-9] ^ 64]) + content[-8:], "no longer those that were written"),
     ],
     ids=["cut short", "empty", "no progress", "other weights", "a bit"],

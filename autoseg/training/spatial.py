@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 OUTSIDE = -1  # the label of voxels that are no part of the patient's image
 AT_ONCE = 1 << 17  # points that a processor reads together: few enough to stay in its cache
-AT_ONCE_ON_GPU = 1 << 24
+AT_ONCE_ON_GPU = 1 << 24  # whole patches: some hundred MB of places, and few kernels to launch
 Batch = tuple[Tensor, Tensor]  # images (batch, channel, *space), label maps (batch, *space)
 
 
