@@ -67,10 +67,8 @@ def test_it_equals_torchs_grid_sample(angles, factor, shape, channels):
     torch.testing.assert_close(images, expected, atol=2e-4, rtol=0)
     every = torch.cat([shares, 1 - shares.sum(0, keepdim=True)])
     clear = every.sort(0).values[-1] - every.sort(0).values[-2] > 1e-3
-    inside = shares.sum(0) > 0.999
     winner = torch.where(every.argmax(0) == len(shares), spatial.OUTSIDE, every.argmax(0))
-    assert torch.equal(labels[clear & inside], winner[clear & inside].to(labels.dtype))
-    assert float((labels[clear] == winner[clear]).float().mean()) > 0.97  # at the image's rim ties are broken otherwise
+    assert torch.equal(labels[clear], winner[clear].to(labels.dtype))
 
 
 def test_the_identity_is_the_centre():
