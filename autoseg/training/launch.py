@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import signal
@@ -20,6 +21,7 @@ from autoseg.core.serialization import read_json, write_json
 from autoseg.training.team import Team
 
 PATIENCE = 5.0  # seconds that a process has to end
+LETTING_GO = 0.2  # seconds: gloo's threads need the interpreter to free what was last sent; one that has gone aborts them
 
 
 def launch(member: Callable[[], Any], gpus: int, *, cpu: bool = False) -> None:
@@ -88,6 +90,7 @@ def join(*, cpu: bool = False) -> Team:
     """Join the processes that accelerate or torchrun started together with this one; the team of them."""
     from accelerate import PartialState
 
+    atexit.register(time.sleep, LETTING_GO)
     state = PartialState(cpu=cpu)
     if state.device.type == "cpu":
         torch.set_num_threads(max(1, torch.get_num_threads() // state.num_processes))
