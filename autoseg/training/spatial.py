@@ -59,13 +59,10 @@ def _turn(angle: Tensor) -> Tensor:
 
 def mirror_centre(batch: Batch, samples: Tensor, mirrored: Tensor, patch: Sequence[int], result: Batch) -> None:
     """Write the centre of some `samples` into `result`, each turned over along the axes where it is `mirrored`."""
-    alike: dict[tuple[int, ...], list[int]] = {}
-    for sample, over in zip(samples.tolist(), mirrored.tolist(), strict=True):
-        alike.setdefault(tuple(axis - len(over) for axis, yes in enumerate(over) if yes), []).append(sample)
-    for axes, some in alike.items():
-        where = torch.tensor(some, device=batch[0].device)
+    for sample, over in zip(samples.tolist(), mirrored.tolist(), strict=True):  # a copy for each, and not three of all
+        axes = [axis - len(over) for axis, yes in enumerate(over) if yes]
         for source, target in zip(batch, result, strict=True):
-            target.index_copy_(0, where, centre(source, patch).index_select(0, where).flip(axes))
+            target[sample] = centre(source[sample], patch).flip(axes)
 
 
 def resample_affine(batch: Batch, samples: Tensor, matrices: Tensor, patch: Sequence[int], result: Batch) -> None:
