@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+import autoseg
 from autoseg.core.errors import DatasetError
 from autoseg.data.fingerprint import extract_fingerprint
 from autoseg.data.images import write_label_map
@@ -75,6 +76,51 @@ def test_eight_bit_intensities_are_no_label_map(tmp_path: Path, suffix: str) -> 
     image, label = write(tmp_path / "a.png", grey(shape=(32, 32))), write(tmp_path / f"a_mask{suffix}", noise)
     with pytest.raises(DatasetError, match=r"different values, so it is no label map\. Are images and labels"):
         dataset_from_files([image], [label])
+
+
+def write_smeared(folder: Path, *, top: int = 255) -> np.ndarray:
+    """Label maps as JPEG beside images, and what was drawn."""
+    drawn = np.zeros((40, 48), np.uint8)
+    drawn[8:24, 10:30] = top
+    for number, name in enumerate("abc"):
+        write(folder / f"images/{name}.png", grey(number, shape=drawn.shape))
+        write(folder / f"masks/{name}.jpg", drawn)
+    return drawn
+
+
+def test_a_label_map_saved_as_jpeg_is_named_and_read_as_the_nearest_declared_value(tmp_path: Path) -> None:
+    drawn = write_smeared(tmp_path)
+    with pytest.raises(DatasetError, match=r"a\.jpg is a JPEG, which smears label values: near 0, 255 there are"):
+        open_dataset(tmp_path)
+    globs = f"{tmp_path}/images/*", f"{tmp_path}/masks/*"
+    dataset = dataset_from_files(*globs, label_names={"background": 0, "cell": 255})
+    (smeared,) = (f for f in autoseg.check(dataset, show_progress=False) if f.severity == "error")
+    assert smeared.check == "smeared" and smeared.fix is not None and smeared.fix.safe
+    corrected = autoseg.check(dataset, show_progress=False).apply()
+    assert np.array_equal(corrected["b"].label().array, drawn // 255)
+    assert not [f for f in autoseg.check(corrected, show_progress=False) if f.severity == "error"]
+
+
+def test_labels_too_near_for_a_jpeg_are_not_guessed(tmp_path: Path) -> None:
+    write_smeared(tmp_path, top=20)
+    globs = f"{tmp_path}/images/*", f"{tmp_path}/masks/*"
+    dataset = dataset_from_files(*globs, label_names={"background": 0, "cell": 1})
+    (smeared,) = (f for f in autoseg.check(dataset, show_progress=False) if f.severity == "error")
+    assert smeared.fix is None and "0 and 255 for example" in smeared.advice
+
+
+def test_folders_without_a_label_map_are_test_cases_where_the_others_have_one(tmp_path: Path) -> None:
+    for case in ("p1", "p2", "p3", "p4"):
+        for contrast in ("t1", "t1ce"):
+            write(tmp_path / f"{case}/{case}_{contrast}.nii.gz", grey(2, (4, 5, 6)))
+        if case != "p2":
+            write(tmp_path / f"{case}/{case}_seg.nii.gz", mask(1, shape=(4, 5, 6)))
+    write(tmp_path / "notes/p9_t1.nii.gz", grey(2, (4, 5, 6)))  # incomplete, so no case
+    dataset = open_dataset(tmp_path)
+    assert [case.name for case in dataset] == ["p1", "p3", "p4"]
+    assert [(case.name, [p.name for p in case.image_paths]) for case in dataset.test] == [
+        ("p2", ["p2_t1.nii.gz", "p2_t1ce.nii.gz"])
+    ]
 
 
 def test_grey_stored_as_colours_is_one_channel_and_colours_are_three(tmp_path: Path) -> None:

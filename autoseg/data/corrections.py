@@ -15,6 +15,8 @@ from autoseg.core.errors import ImageError
 from autoseg.core.types import LabelArray, Spacing
 from autoseg.data.geometry import Grid
 from autoseg.data.images import Image, LabelMap
+from autoseg.data.label_values import nearest_value
+from autoseg.data.labels import FileValue
 
 Voxels = TypeVar("Voxels", Image, LabelMap)
 
@@ -29,6 +31,7 @@ class Corrections:
         shift: what is then added to it.
         label_fill: what takes the place of label voxels that are NaN or infinite, before values are renumbered.
         round_labels: label values become the nearest whole number.
+        label_values: each label voxel becomes the nearest of these values or colours, for files that smeared them.
         image_grid: where the image's voxels lie, whatever its header says.
         label_grid: where the label map's voxels lie, whatever its header says.
         label_onto: the grid onto which the label map is brought through world coordinates, by nearest neighbour.
@@ -41,6 +44,7 @@ class Corrections:
     shift: float | tuple[float, ...] = 0.0
     label_fill: int | None = None
     round_labels: bool = False
+    label_values: tuple[FileValue, ...] = ()
     image_grid: Grid | None = None
     label_grid: Grid | None = None
     label_onto: Grid | None = None
@@ -60,11 +64,11 @@ class Corrections:
 
     def of_stored(self, stored: np.ndarray) -> np.ndarray:
         """The label map's voxels as the file has them, (channel, *space), before integers are expected of them."""
-        if stored.dtype.kind != "f":
-            return stored
-        if self.label_fill is not None:
+        if self.label_fill is not None and stored.dtype.kind == "f":
             stored = np.where(np.isfinite(stored), stored, stored.dtype.type(self.label_fill))
-        return np.round(stored) if self.round_labels else stored
+        if self.round_labels and stored.dtype.kind == "f":
+            stored = np.round(stored)
+        return nearest_value(stored, self.label_values) if self.label_values else stored
 
     def of_label(self, label_map: LabelMap) -> LabelMap:
         """The label map as it is to be used. Raises `ImageError` where a given grid does not fit it."""

@@ -116,6 +116,12 @@ def round_labels(dataset: Dataset, *cases: str, nonfinite: int = 0) -> Dataset:
     return correct(dataset, cases or None, round_labels=True, label_fill=nonfinite)
 
 
+def nearest_labels(dataset: Dataset, *cases: str) -> Dataset:
+    """Read each label voxel as the nearest of the values its file should hold: for label maps saved as JPEG."""
+    values = dataset.labels.stored
+    return correct(dataset, cases or [case.name for case in dataset.training], label_values=values)
+
+
 # Meaning
 
 

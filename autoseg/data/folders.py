@@ -72,7 +72,8 @@ def dataset_from_bids(folder: Path) -> Dataset | None:
 def dataset_from_mixed(folder: Path) -> Dataset | None:
     """Label maps, called ``..._seg`` or ``..._mask``, among their images; None where there are none.
 
-    Where each folder holds one, all else in it are the channels of that case; else names tell what belongs together.
+    Where each folder holds one, all else in it are the channels of that case, and folders with the same channels and no
+    label map are test cases; else names tell what belongs together.
     """
     found = [path for pattern in ("*", "*/*") for path in _files(folder, pattern)]
     masks = [path for path in found if MASK.fullmatch(stem_of(path))]
@@ -84,7 +85,9 @@ def dataset_from_mixed(folder: Path) -> Dataset | None:
         files = dataset_from_files([i for i, _ in pairs.values()], [m for _, m in pairs.values()], name=folder.name)
         return replace(files, folder=folder)
     images = {mask: {_contrast(path, mask): path for path in paths} for mask, paths in beside.items()}
-    return _with_common_channels(folder, images, [mask.parent.name for mask in masks])
+    cases = [mask.parent for mask in masks]
+    unlabelled = [path for path in found if path.parent not in (*cases, folder)]
+    return _with_common_channels(folder, images, [case.name for case in cases], unlabelled)
 
 
 def _contrast(path: Path, mask: Path) -> str:
@@ -100,15 +103,35 @@ def _files(folder: Path, pattern: str) -> list[Path]:
     return sorted(path for path in found if path.is_file())
 
 
-def _with_common_channels(folder: Path, images: Mapping[Path, Mapping[str, Path]], names: Sequence[str]) -> Dataset:
-    """Cases from each mask's images by their contrast: those contrasts that all cases have."""
+def _with_common_channels(
+    folder: Path, images: Mapping[Path, Mapping[str, Path]], names: Sequence[str], unlabelled: Sequence[Path] = ()
+) -> Dataset:
+    """Cases from each mask's images by their contrast: those contrasts that all cases have.
+
+    Where a folder of `unlabelled` images has one of each contrast, it is a test case.
+    """
     first, *others = images.values()
     common = [contrast for contrast in first if all(contrast in other for other in others)]
     if not common:
         every = sorted({contrast for near in images.values() for contrast in near})
         raise DatasetError(f"the cases of {folder} share no contrast: {', '.join(every)}.")
     chosen = [[near[contrast] for contrast in common] for near in images.values()]
+    tests = _complete(unlabelled, common)
     channels = () if common == ["image"] else common
-    found = dataset_from_files(chosen, list(images), name=folder.name, channels=channels)
-    named = tuple(replace(case, name=name) for case, name in zip(found.training, names, strict=True))
-    return replace(found, folder=folder, training=named)
+    found = dataset_from_files(chosen, list(images), name=folder.name, channels=channels, test=list(tests.values()))
+    training, test = (
+        tuple(replace(case, name=name) for case, name in zip(cases, called, strict=True))
+        for cases, called in ((found.training, names), (found.test, tests))
+    )
+    return replace(found, folder=folder, training=training, test=test)
+
+
+def _complete(images: Sequence[Path], contrasts: Sequence[str]) -> dict[str, list[Path]]:
+    """Of each folder, by its name, the image of each contrast, where it has one of each and nothing else."""
+    found: dict[str, list[Path]] = {}
+    for parent in dict.fromkeys(path.parent for path in images):
+        within = [path for path in images if path.parent == parent]
+        named = [[p for p in within if contrast == "image" or stem_of(p).endswith(contrast)] for contrast in contrasts]
+        if len(within) == len(contrasts) and all(len(paths) == 1 for paths in named):
+            found[parent.name] = [paths[0] for paths in named]
+    return found

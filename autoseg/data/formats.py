@@ -23,6 +23,7 @@ from autoseg.data.geometry import Grid
 NIFTI = (".nii", ".nii.gz")
 ARRAYS = (".npy", ".npz")
 MILLIMETRES = {"mm": 1.0, "cm": 10.0, "µm": 1e-3, "um": 1e-3, "micron": 1e-3, "microns": 1e-3, "nm": 1e-6}
+LOSSY = (".jpg", ".jpeg")  # voxels come out near what went in, which is not enough for labels
 PHOTOGRAPHS = (".png", ".bmp", ".jpg", ".jpeg")  # their headers' "resolution" is dots per inch, never a voxel size
 STACKS = (".tif", ".tiff")
 MOST_CHANNELS = 8  # of a TIFF; beyond it slices were counted as channels, as some programs do

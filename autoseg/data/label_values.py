@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import numpy as np
 
 from autoseg.core.errors import ImageError
@@ -10,6 +13,10 @@ from autoseg.data.labels import FileValue, Labels
 
 TABLE = 1 << 16  # integers up to here are counted and replaced through a table, in one pass over the voxels
 FEW = 20  # label values that nobody takes for intensities
+APART = 32  # label values that a JPEG can smear and still be told apart
+SMEAR = 8  # how far from its label most of what a JPEG smears lies,
+MOSTLY = 0.8  # namely this share of all voxels
+RARE = 0.001  # share of the voxels of a label that is guessed from a JPEG
 FLAT = 0.6  # share of equal neighbours below which more than a few values are intensities and not labels
 
 
@@ -51,6 +58,37 @@ def flatness(values: np.ndarray) -> float:
         pairs += int(inside.sum())
         same += int((inside & (first == second)).sum())
     return same / pairs if pairs else 1.0
+
+
+def smeared_from(stored: np.ndarray) -> list[int]:
+    """The few values that a lossy format made many of, as JPEG does; none where they are few still, or intensities.
+
+    >>> smeared_from(np.array([[0, 0, 2, 0, 253, 255, 255, 0, 0]], np.uint8))
+    [0, 255]
+    >>> smeared_from(np.array([[0, 255, 128]], np.uint8))
+    []
+    """
+    found = {int(value): often for value, often in count_values(stored).items()}
+    if all(high - low >= APART for low, high in pairwise(found)):
+        return []
+    meant: list[int] = []
+    for value in sorted(found, key=lambda v: -found[v]):
+        if found[value] > RARE * stored.size and all(abs(value - other) >= APART for other in meant):
+            meant.append(value)
+    near = sum(found[v] for v in found if any(abs(v - other) <= SMEAR for other in meant))
+    return sorted(meant) if near > MOSTLY * stored.size else []
+
+
+def nearest_value(stored: np.ndarray, values: Sequence[FileValue]) -> np.ndarray:
+    """Voxels of a file, (channel, *space), each with the nearest of some values or colours.
+
+    >>> nearest_value(np.array([[3, 250, 0]], np.uint8), (0, 255))
+    array([[  0, 255,   0]])
+    """
+    table = np.array(values).reshape(len(values), -1)  # (value, channel)
+    columns = table.reshape(*table.shape, *(1,) * (stored.ndim - 1))
+    away = [np.abs(stored[: table.shape[1]].astype(float) - column).sum(axis=0) for column in columns]
+    return np.moveaxis(table[np.argmin(away, axis=0)], -1, 0)
 
 
 def meant_by(stored: np.ndarray, labels: Labels) -> np.ndarray:

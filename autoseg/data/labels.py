@@ -128,6 +128,16 @@ class Labels(Shown):
         return stored_of
 
     @property
+    def stored(self) -> tuple[FileValue, ...]:
+        """Every value, or colour, that a label file may hold.
+
+        >>> Labels({"background": 0, "cell": 1}, file_values=((255, 1),)).stored
+        (0, 255)
+        """
+        in_files = self.in_files
+        return tuple(in_files.get(value, value) for value in self.permitted)
+
+    @property
     def has_colours(self) -> bool:
         """Whether files hold colours instead of numbers."""
         return any(isinstance(stored, tuple) for stored, _ in self.file_values)

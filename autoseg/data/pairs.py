@@ -14,9 +14,9 @@ from autoseg.core.errors import DatasetError
 from autoseg.core.types import PathLike
 from autoseg.data.dataset import Case, Dataset
 from autoseg.data.fixes import number_labels
-from autoseg.data.formats import PHOTOGRAPHS, SUFFIXES, read_voxels, stem_of, suffix_of
+from autoseg.data.formats import LOSSY, PHOTOGRAPHS, SUFFIXES, read_voxels, stem_of, suffix_of
 from autoseg.data.images import default_channels, without_copies
-from autoseg.data.label_values import FEW, FLAT, count_colours, count_values, flatness
+from autoseg.data.label_values import FEW, FLAT, count_colours, count_values, flatness, smeared_from
 from autoseg.data.labels import FileValue, Labels, Values
 
 Files = str | Sequence[PathLike | Sequence[PathLike]]  # a glob pattern, or a path (or a path a channel) for each case
@@ -264,6 +264,12 @@ def _word(value: FileValue) -> str:
 
 def _values_in(path: Path) -> Mapping[FileValue, int]:
     stored, _ = read_voxels(path)
+    if suffix_of(path) in LOSSY and (meant := smeared_from(stored[0])):
+        raise DatasetError(
+            f"{path} is a JPEG, which smears label values: near {', '.join(map(str, meant))} there are others. Say "
+            "which are meant, dataset_from_files(images, labels, label_names={'background': 0, 'foreground': 255}) for "
+            "example; check() then offers to read each voxel as the nearest."
+        )
     return values_of(stored, str(path))
 
 
@@ -283,8 +289,8 @@ def values_of(stored: np.ndarray, name: str) -> Mapping[FileValue, int]:
     grey = len(stored) == 1 and len(values) > FEW and flatness(stored[0]) < FLAT
     if grey or len(values) > MOST or any(isinstance(v, float) for v in values):
         raise DatasetError(
-            f"{name} holds {len(values):,} different values, so it is no label map. Are images and labels exchanged, "
-            "or was it saved as JPEG? If its values only have to be rounded, say what they mean: "
-            "label_names={'background': 0, ...}."
+            f"{name} holds {len(values):,} different values, so it is no label map. Are images and labels exchanged? "
+            "If its values only have to be rounded, say what they mean: "
+            "dataset_from_files(images, labels, label_names={'background': 0, ...})."
         )
     return values

@@ -21,7 +21,7 @@ from autoseg.core.serialization import read_json, write_json
 from autoseg.training.team import Team
 
 PATIENCE = 5.0  # seconds that a process has to end
-LETTING_GO = 0.2  # seconds: gloo's threads need the interpreter to free what was last sent; one that has gone aborts them
+LETTING_GO = 0.2  # seconds in which gloo's threads free what was last sent; an interpreter that has gone aborts them
 
 
 def launch(member: Callable[[], Any], gpus: int, *, cpu: bool = False) -> None:

@@ -12,7 +12,7 @@ from autoseg.core.errors import DatasetError, ImageError
 from autoseg.core.types import ChannelArray, LabelArray
 from autoseg.data.corrections import onto
 from autoseg.data.dataset import Case
-from autoseg.data.formats import read_grid
+from autoseg.data.formats import LOSSY, read_grid, suffix_of
 from autoseg.data.geometry import Grid
 from autoseg.data.images import Image, LabelMap, without_copies
 from autoseg.data.label_values import FEW, count_colours, count_values, flatness
@@ -70,8 +70,9 @@ class LabelEvidence:
 
     `values` are the most frequent ones with their voxels, whole numbers or, where `channels` is more than one, colours;
     `distinct` is how many there are. `flatness` is the share of neighbouring voxels, one of them labelled, that agree:
-    near 1 for labels, near 0 for intensities. `grey` says that it was stored as colours, all of them grey. `leftward`
-    is how far to the left, in mm, the middle of each label lies that has a side.
+    near 1 for labels, near 0 for intensities. `grey` says that it was stored as colours, all of them grey, `smeared`
+    that it is a JPEG with values that nobody declared. `leftward` is how far to the left, in mm, the middle of each
+    label lies that has a side.
     """
 
     grid: Grid
@@ -84,6 +85,7 @@ class LabelEvidence:
     flatness: float
     content: str
     grey: bool = False
+    smeared: bool = False
     leftward: dict[str, float] = field(default_factory=dict, hash=False)
 
 
@@ -118,6 +120,8 @@ def look_at(case: Case, *, labelled: bool) -> Evidence:
     stored = plain if grey else stored
     label_map = _label_map(case, stored, grid)
     label = replace(_of_label(stored, label_map.grid, case.labels), grey=grey, leftward=_leftward(label_map))
+    if case.label_path is not None and suffix_of(case.label_path) in LOSSY:
+        label = replace(label, smeared=not set(label.values) <= set(case.labels.stored))
     return Evidence(
         name=case.name,
         image=seen,

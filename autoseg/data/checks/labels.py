@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from itertools import combinations
+from itertools import combinations, pairwise
 
 from autoseg.data import fixes
 from autoseg.data.checks.evidence import LISTED, Evidence, LabelEvidence
 from autoseg.data.checks.files import leave_out
 from autoseg.data.checks.finding import Finding, Fix
 from autoseg.data.checks.survey import Check, Survey, cases_of, few
-from autoseg.data.label_values import FEW, FLAT
+from autoseg.data.label_values import APART, FEW, FLAT
 from autoseg.data.labels import FileValue, Labels
 
 ROUNDED = 0.01  # how far from a whole number a value may be that was only stored as a float
@@ -60,7 +60,9 @@ def intensities(survey: Survey) -> Iterator[Finding]:
 
 def _is_an_image(e: Evidence) -> bool:
     label = e.label
-    return label is not None and label.channels == 1 and (e.copied or (label.distinct > FEW and label.flatness < FLAT))
+    if label is None or label.smeared:
+        return False
+    return label.channels == 1 and (e.copied or (label.distinct > FEW and label.flatness < FLAT))
 
 
 def broken(survey: Survey) -> Iterator[Finding]:
@@ -91,13 +93,40 @@ def broken(survey: Survey) -> Iterator[Finding]:
     )
 
 
+def smeared(survey: Survey) -> Iterator[Finding]:
+    """JPEGs, whose values lie around those that were saved."""
+    names = [name for name, label in survey.labels if label.smeared]
+    if names:
+        stored = survey.dataset.labels.stored
+        numbers = sorted(v for v in stored if not isinstance(v, tuple))
+        apart = all(high - low >= APART for low, high in pairwise(numbers))
+        yield Finding(
+            check="smeared",
+            severity="error",
+            cases=tuple(names),
+            message=f"{cases_of(names, len(survey.training))}: the label map is a JPEG, which smears values: there are "
+            f"others than {few(stored, 5)}.",
+            advice="Save label maps as PNG."
+            if apart
+            else "Declare the values that were saved, 0 and 255 for example: these lie too near to be told apart.",
+            worst=names[0],
+            fix=Fix(
+                text="reads each voxel as the nearest",
+                change=lambda dataset: fixes.nearest_labels(dataset, *names),
+                safe=len(stored) == 2,  # between two labels smeared values may look like a third
+            )
+            if apart
+            else None,
+        )
+
+
 def values(survey: Survey) -> Iterator[Finding]:
     """Values, or colours, that the dataset does not declare."""
     unknown = {
         e.name: found
         for e in survey.training
         if e.label
-        and not e.label.broken
+        and not (e.label.broken or e.label.smeared)
         and not _is_an_image(e)
         and (found := _unknown(e.label, survey.dataset[e.name].labels))
     }
@@ -334,4 +363,16 @@ def remap(survey: Survey) -> Iterator[Finding]:
         )
 
 
-LABELS: tuple[Check, ...] = (nonfinite, intensities, broken, values, grey, empty, unused, numbering, ambiguous, remap)
+LABELS: tuple[Check, ...] = (
+    nonfinite,
+    intensities,
+    broken,
+    smeared,
+    values,
+    grey,
+    empty,
+    unused,
+    numbering,
+    ambiguous,
+    remap,
+)
