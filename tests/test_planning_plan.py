@@ -222,6 +222,13 @@ def test_an_unknown_given_name_in_the_file_is_refused(tmp_path):
         ),
         ({"patch_size": (16, 0, 16)}, "cannot be divided"),
         ({"network": replace(configuration().network, classes=2)}, r"give 3 outputs; .*, and it gives 2"),
+        ({"spacing": (1.0, float("nan"), 1.0)}, "must be positive millimetres"),
+        ({"spacing": (1.0, 0.0, 1.0)}, "must be positive millimetres"),
+        ({"patch_size": (16, 16, 2**40)}, r"below 2\^31"),
+        (
+            {"labels": Labels({"background": 0, "a": 1, "b": 40_000})},
+            "value 40,000, and .* up to 32,767. Number the labels",
+        ),
         ({"mask_background": ()}, r"1 channel\(s\) need as many normalizations and masks"),
     ],
 )

@@ -117,6 +117,16 @@ def test_predictions_are_brought_to_the_grid_of_the_second_stage():
     assert all(np.array_equal(brought[name], array) for name, array in truth(prepared).items())
 
 
+def test_a_cascade_of_more_labels_than_sixteen_bits_join_is_refused():
+    names = {"background": 0, **{f"organ {k}": k for k in range(1, 182)}}
+    with pytest.raises(TrainingError, match="at most 181 label values, and these are 182"):
+        Codes(Labels(names))
+    names.popitem()
+    top = np.array([180])
+    label, previous = Codes(Labels(names)).split(torch.from_numpy(Codes(Labels(names)).join(top, top)))
+    assert int(label) == int(previous) == 180
+
+
 def test_codes_keep_both_maps_for_labels_with_gaps():
     codes, random = Codes(SPARSE), np.random.RandomState(0)
     label, previous = (random.choice([0, 2, 5], (4, 5, 6)) for _ in range(2))

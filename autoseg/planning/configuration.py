@@ -13,6 +13,8 @@ from autoseg.core.types import Axes, Shape, Spacing
 from autoseg.data.labels import Labels
 from autoseg.data.normalization import Normalization
 
+HIGHEST_LABEL = (1 << 15) - 1  # in 16 bits, whose negative half is for what lies outside of the patient
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkSpec:
@@ -132,13 +134,20 @@ class Configuration(Shown):
                 f"{self.name}: the network must begin with strides of 1 and give {self.labels.outputs} outputs; it "
                 f"begins with {self.network.strides[0]}, and it gives {self.network.classes}."
             )
+        if not all(0 < size < np.inf for size in self.spacing):
+            raise PlanError(f"{self.name}: the spacing {self.spacing} must be positive millimetres.")
+        if max(self.labels.permitted) > HIGHEST_LABEL:
+            raise PlanError(
+                f"{self.name}: a label has the value {max(self.labels.permitted):,}, and prepared label maps hold "
+                f"values up to {HIGHEST_LABEL:,}. Number the labels anew: autoseg.data.fixes.number_labels(dataset)."
+            )
         channels = {len(self.channels), len(self.normalization), len(self.mask_background)}
         if len(channels) > 1:
             raise PlanError(f"{self.name}: {len(self.channels)} channel(s) need as many normalizations and masks.")
-        if any(p < 1 or p % d for p, d in zip(self.patch_size, self.network.divisor, strict=True)):
+        if any(not 0 < p < 1 << 31 or p % d for p, d in zip(self.patch_size, self.network.divisor, strict=True)):
             raise PlanError(
                 f"{self.name}: the patch {self.patch_size} cannot be divided by the network's strides, which need "
-                f"multiples of {self.network.divisor}."
+                f"multiples of {self.network.divisor} below 2^31."
             )
 
     @property

@@ -43,7 +43,7 @@ class Margin:
         tipping = ""
         if self.tipping_cases:
             others = f" or one of {len(self.tipping_cases) - 1} others" if len(self.tipping_cases) > 1 else ""
-            tipping = f"; without {self.tipping_cases[0]}{others} it would be decided otherwise"
+            tipping = f"; without case {self.tipping_cases[0]}{others} it would be decided otherwise"
         unit = f" {self.threshold.unit}" if self.threshold.unit else ""
         return f"{self.decision}: {self.threshold}, {self.distance:.3g}{unit} away{tipping}"
 
@@ -91,7 +91,8 @@ class Margins(Shown):
         return pd.DataFrame(rows)
 
     def __repr__(self) -> str:
-        lines = [f"{len(self)} comparisons, {len(self.fragile)} of them hang on a single case; the closest:"]
+        hang = "hangs" if len(self.fragile) == 1 else "hang"
+        lines = [f"{len(self)} comparisons, {len(self.fragile)} of them {hang} on a single case; the closest:"]
         return "\n".join(lines + [f"  {margin}" for margin in (self.fragile or self.closest)[:4]])
 
 

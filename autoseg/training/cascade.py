@@ -6,6 +6,7 @@ Source: Isensee et al. 2021, Methods, 'Cascade'; operations and probabilities as
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from autoseg.core.errors import TrainingError
 from autoseg.core.types import LabelArray, Mask
 from autoseg.data.images import LabelMap
 from autoseg.data.labels import Labels
-from autoseg.planning.configuration import Resampling
+from autoseg.planning.configuration import HIGHEST_LABEL, Resampling
 from autoseg.preprocessing.cases import CaseGeometry
 from autoseg.preprocessing.label_resampling import resample_labels
 from autoseg.preprocessing.store import PreprocessedDataset
@@ -111,6 +112,13 @@ class Codes:
     """
 
     labels: Labels
+
+    def __post_init__(self) -> None:
+        if len(self.labels.permitted) ** 2 - 1 > HIGHEST_LABEL:
+            raise TrainingError(
+                f"a cascade trains at most {math.isqrt(HIGHEST_LABEL + 1)} label values, and these are "
+                f"{len(self.labels.permitted)}. Train '3d_fullres' alone."
+            )
 
     def join(self, label: LabelArray, previous: LabelArray) -> LabelArray:
         """One map of both; outside of the patient it stays outside."""

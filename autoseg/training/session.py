@@ -104,7 +104,7 @@ def fit_session(
     else:
         blueprint = Blueprint.quick(minutes=minutes)
         lost = [
-            f"the published recipe: its {full:,} epochs would take {full * (costs.epoch_seconds or 0) / 3600:,.0f} "
+            f"the published recipe: its {full:,} epochs would take {full * (costs.epoch_seconds or 0) / 3600:.3g} "
             f"hours, and {epochs} of them fit. The quick one is made for so little time: "
             "blueprint.trace says how it differs"
         ]
