@@ -29,6 +29,7 @@ from autoseg.data.normalization import name_of
 from autoseg.interop import runner
 from autoseg.interop.nnunet_names import SCHEMES
 from autoseg.networks.blocks import EPSILON, InstanceNorm, VolumeConv
+from autoseg.networks.unet import UNet, full_resolution
 from autoseg.prediction.inference import default_window
 from autoseg.prediction.sliding_window import predict_logits
 from autoseg.preprocessing.cases import preprocess_case, restore_logits
@@ -148,7 +149,18 @@ def plain_network(model: TrainedModel) -> nn.Module:
                 norm = NORMS[model.configuration.dimensions](len(child.weight), eps=EPSILON, affine=True)
                 norm.load_state_dict(child.state_dict())
                 setattr(parent, name, norm)
-    return network.eval()
+    return (network if isinstance(network, UNet) else _Finest(network)).eval()
+
+
+class _Finest(nn.Module):
+    """A network of the user's own, whose output may be a list, with the first of it alone."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return full_resolution(self.network(image))
 
 
 def write_settings(model: TrainedModel, folder: PathLike) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -56,6 +58,12 @@ class UNet(nn.Module):
             if self.deep_supervision or i == 0:
                 outputs.insert(0, self.heads[i](x))
         return outputs if self.deep_supervision else outputs[0]
+
+
+def full_resolution(outputs: Any) -> Tensor:
+    """What a network returns, or the first of it where it returns several resolutions."""
+    finest: Tensor = outputs[0] if isinstance(outputs, list | tuple) else outputs
+    return finest
 
 
 def build_unet(spec: NetworkSpec) -> UNet:

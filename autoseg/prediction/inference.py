@@ -276,8 +276,15 @@ class Shelf:
         if kept.get("key") == key and isinstance(files, dict):
             self.files = files
         self._note()  # fails here, before anything is computed, where the folder cannot be written
-        for stale in set(files) - set(self.files):
-            (folder / Path(stale).name).unlink(missing_ok=True)
+        stale = [path for name in set(files) - set(self.files) if (path := folder / Path(name).name).exists()]
+        if stale:
+            warnings.warn(
+                f"{folder} held {len(stale)} label maps that another model predicted; they are deleted. To keep both, "
+                "give each model a folder.",
+                stacklevel=2,
+            )
+        for path in stale:
+            path.unlink(missing_ok=True)
 
     def path_of(self, case: Case) -> Path:
         """The file of a case."""

@@ -58,8 +58,9 @@ class Options:
 
 
 def default_window(models: Sequence[TrainedModel], options: Options = Options()) -> Window:  # noqa: B008  it is frozen
-    """The plan's patch, the axes along which the models may be mirrored, and nnU-Net's way of adding tiles."""
-    axes = models[0].mirror_axes if options.mirroring else ()
+    """The plan's patch, the axes along which all models may be mirrored, and nnU-Net's way of adding tiles."""
+    common = (a for a in models[0].mirror_axes if all(a in model.mirror_axes for model in models))
+    axes = tuple(common) if options.mirroring else ()
     patch = models[0].configuration.patch_size
     return Window(patch_size=patch, overlap=options.overlap, mirror_axes=axes, adds_in="float16")
 

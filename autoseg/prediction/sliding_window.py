@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autoseg.core.types import Axes, Shape
+from autoseg.networks.unet import full_resolution
 from autoseg.training.compute import Compute
 from autoseg.training.heap import kept_memory
 
@@ -55,6 +56,7 @@ def tile_starts(size: int, patch: int, overlap: float = 0.5) -> tuple[int, ...]:
     """
     count = math.ceil((size - patch) / (patch * (1 - overlap))) + 1 if size > patch else 1
     last = size - patch
+    count = min(count, last + 1)  # one at each voxel at most
     return tuple(round(i * last / (count - 1)) for i in range(count)) if count > 1 else (0,)
 
 
@@ -165,6 +167,6 @@ class _Forward:
             flipped = [a + 2 for a in axes]
             with self.compute.autocast():
                 outputs = self.network(batch.flip(flipped).contiguous(memory_format=memory_format))
-            outputs = outputs.float().flip(flipped)
+            outputs = full_resolution(outputs).float().flip(flipped)
             total = outputs if total.ndim == 0 else total.add_(outputs)
         return total.div_(len(self.mirrorings))

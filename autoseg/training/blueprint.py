@@ -172,7 +172,7 @@ class Blueprint(Shown):
         if value == published:
             return Decision(name=name, value=value, kind="fixed", reason=REASONS[name], source=source)
         quick = {**QUICK, "patch_voxels": quick_patch_voxels(self.minutes or 0)}
-        if self.name == "quick" and (name in ("epochs", "minutes") or value == quick.get(name)):
+        if self.name == "quick" and (name in ("epochs", "minutes") or (name in quick and value == quick[name])):
             return Decision(name=name, value=value, kind="fixed", reason=DIFFERENT[name])
         return Decision(name=name, value=value, kind="given", reason="chosen by you")
 
@@ -230,11 +230,11 @@ QUICK: dict[str, Any] = {
 
 def _number(low: float, high: float = math.inf) -> Callable[[Any], bool]:
     """Whether a value is a number between, and not at, two limits."""
-    return lambda value: isinstance(value, Real) and low < float(value) < high
+    return lambda value: isinstance(value, Real) and not isinstance(value, bool) and low < float(value) < high
 
 
 def _whole(low: int) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, Integral) and int(value) >= low
+    return lambda value: isinstance(value, Integral) and not isinstance(value, bool) and low <= int(value) < 1 << 63
 
 
 def _or_none(sound: Callable[[Any], bool]) -> Callable[[Any], bool]:
@@ -253,6 +253,8 @@ VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {  # what each may be, in
         ("batch_size", "batch_voxels", "patch_voxels", "base_features"),
         ("a whole number, more than 0, or None", _or_none(_whole(1))),
     ),
+    "name": ("a word", lambda value: isinstance(value, str)),
+    **dict.fromkeys(("deep_supervision", "mirroring", "compiled"), ("True or False", lambda v: isinstance(v, bool))),
     "validation_cases": ("a whole number, 0 for none", _whole(0)),
     "seed": ("a whole number, 0 or more", _whole(0)),
     **dict.fromkeys(("learning_rate", "gradient_clip"), ("more than 0", _number(0))),

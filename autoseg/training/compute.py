@@ -64,7 +64,7 @@ def choose_compute(device: str | torch.device | None = None, precision: Precisio
     >>> choose_compute("cpu", "float32").reason
     'float32 was asked for'
     """
-    chosen = torch.device(device) if device is not None else _best_device()
+    chosen = _named(device) if device is not None else _best_device()
     _require(chosen)
     remark = keep_to_quota() if chosen.type == "cpu" else ""
     if precision != "auto":
@@ -91,6 +91,13 @@ def _best_device() -> torch.device:
 def _version() -> tuple[int, int]:
     major, minor = torch.__version__.split(".")[:2]
     return int(major), int(minor)
+
+
+def _named(device: str | torch.device) -> torch.device:
+    try:
+        return torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise TrainingError(f"there is no device {device!r}. Use 'cuda', 'mps' or 'cpu', or leave it out.") from error
 
 
 def _require(device: torch.device) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Mapping
 from functools import cached_property
+from numbers import Integral
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,6 +55,12 @@ class Feed:
             self.previous = checked_previous(previous or {}, shapes, stage)
         elif previous is not None:
             raise TrainingError(f"{self.configuration.name!r} has no previous stage; leave previous= out.")
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What tells this fold from another of the same prepared data: its cases, and what the previous stage says."""
+        previous = {name: zlib.crc32(np.ascontiguousarray(array).data) for name, array in (self.previous or {}).items()}
+        return {"training": self.training_names, "validation": self.validation_names, "previous": previous}
 
     @cached_property
     def training(self) -> dict[str, Volume]:
@@ -108,6 +117,8 @@ class Feed:
         patch = self.configuration.patch_size
         cut = patch if self.blueprint.augmentation is None else self.configuration.augmentation.initial_patch_size
         places = self._places(self.training, cut, random)
+        if not len(places):
+            raise TrainingError("the sampler returned no places to cut patches at; it must return one for each patch.")
         if len(places) < self.team.size:
             raise TrainingError(
                 f"a batch of {len(places)} patches cannot be shared by {self.team.size} processes. Use fewer, or a "
@@ -190,7 +201,7 @@ def _names(prepared: PreprocessedDataset, fold: Fold) -> tuple[tuple[str, ...], 
     """Training and validation cases; the fold ``"all"`` uses every case for both, as nnU-Net does."""
     if fold == "all":
         return tuple(prepared), tuple(prepared)
-    if not isinstance(fold, int):
+    if not isinstance(fold, Integral) or isinstance(fold, bool):
         raise TrainingError(f"the fold is {fold!r}; it must be a number such as 0, or 'all'.")
-    split = prepared.fold(fold)
+    split = prepared.fold(int(fold))
     return split.training, split.validation

@@ -52,7 +52,7 @@ class Learner:
     def __init__(self, configuration: Configuration, blueprint: Blueprint, compute: Compute) -> None:
         self.blueprint, self.compute, self.outputs = blueprint, compute, configuration.labels.outputs
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(blueprint.seed)
+            torch.manual_seed(int(blueprint.seed))
             network = build_network(configuration, blueprint)
         self.network = compute.place(network, configuration.dimensions)
         self.averaged = copy.deepcopy(self.network) if blueprint.weight_averaging else self.network
@@ -78,6 +78,8 @@ class Learner:
         self.network.train()
         with watch("forward"):
             _, loss = self._forward(self.called, self.network, *batch)
+        if not loss.requires_grad:
+            raise TrainingError("the loss depends on no weight: it was detached, or the network is frozen.")
         with watch("backward"):
             self.optimizer.zero_grad(set_to_none=True)
             loss = loss * self.team.weight(len(batch[0]), loss.device)
@@ -178,10 +180,8 @@ class Learner:
         for name, module in self._modules.items():
             module.load_state_dict(checkpoint.below(name))
         self._restore_optimizer(checkpoint.below("optimizer"), checkpoint.numbers.get("optimizer", {}))
-        self.overflows, self.scaler = (
-            0,
-            self._new_scaler(),
-        )  # one that was interrupted between scaling and stepping is stuck
+        self.overflows = 0
+        self.scaler = self._new_scaler()  # one that was interrupted between scaling and stepping is stuck
         if self.scaler.is_enabled() and checkpoint.numbers.get("scaler"):
             self.scaler.load_state_dict(dict(checkpoint.numbers["scaler"]))
 
@@ -203,4 +203,4 @@ def make_optimizer(network: nn.Module, blueprint: Blueprint) -> torch.optim.Opti
         return torch.optim.SGD(
             weights, rate, momentum=blueprint.momentum, weight_decay=decay, nesterov=blueprint.momentum > 0
         )
-    return torch.optim.AdamW(weights, rate, betas=(blueprint.momentum, 0.999), weight_decay=decay)
+    return torch.optim.AdamW(weights, rate, betas=(float(blueprint.momentum), 0.999), weight_decay=decay)

@@ -69,13 +69,18 @@ class Training(Shown):
         previous: Mapping[str, LabelArray] | None = None,
     ) -> None:
         started, self.checkpoint_seconds = time.perf_counter(), 120.0
-        self.prepared, self.fold = prepared, fold
+        self.prepared, self.fold = prepared, fold if isinstance(fold, str) else int(fold)
         self.blueprint = blueprint or Blueprint.quick(minutes=5)
         self.configuration = self.blueprint.fitted(prepared.configuration)
         self.compute = choose_compute(device, self.blueprint.precision)
         self.feed = Feed(prepared, fold=fold, blueprint=self.blueprint, compute=self.compute, previous=previous)
-        self.random = torch.Generator().manual_seed(self.blueprint.seed)
+        self.random = torch.Generator().manual_seed(int(self.blueprint.seed))
         self.learner = Learner(self.configuration, self.blueprint, self.compute)
+        if not isinstance(start_from, TrainedModel | Transfer | None):
+            raise TrainingError(
+                f"start_from is of type {type(start_from).__name__}; it must be a model: training.model, or "
+                "autoseg.TrainedModel.load(path)."
+            )
         self.transfer = self.learner.start_from(start_from) if isinstance(start_from, TrainedModel) else start_from
         self.epochs: list[EpochRecord] = []
         self.losses: list[float] = []  # of the epoch under way
@@ -365,6 +370,7 @@ class Training(Shown):
         if found is not None:
             try:
                 self._restore(found)
+                self._good = found
             except (RuntimeError, LookupError, ValueError) as error:  # weights that do not fit, or are not there
                 raise damaged(shelf.folder, error) from error
         elif not began and self.transfer is not None:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from autoseg.core.errors import TrainingError
 from autoseg.data.labels import Labels
 from autoseg.training.team import summed
 
@@ -128,8 +130,16 @@ def deep_supervision_loss(loss: Loss, outputs: Sequence[Tensor], target: Tensor)
     total = outputs[0].new_zeros((), dtype=torch.float32)
     for weight, logits in zip(supervision_weights(len(outputs)), outputs, strict=True):
         if weight > 0:
-            total = total + weight * loss(logits, _shrunk(target, logits.shape[2:]))
+            total = total + weight * _one_number(loss(logits, _shrunk(target, logits.shape[2:])))
     return total
+
+
+def _one_number(loss: Any) -> Tensor:
+    """What a loss, which may be the user's own, returned. Raises `TrainingError` where it cannot be differentiated."""
+    if isinstance(loss, Tensor) and loss.ndim == 0 and loss.is_floating_point():
+        return loss
+    what = f"a tensor of shape {tuple(loss.shape)} and {loss.dtype}" if isinstance(loss, Tensor) else repr(loss)
+    raise TrainingError(f"the loss returned {what:.80}; it must return a tensor with one number, such as its mean.")
 
 
 def _shrunk(target: Tensor, shape: Sequence[int]) -> Tensor:

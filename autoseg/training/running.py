@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -124,6 +125,8 @@ def finish(
             raise
         warnings.warn(f"training stopped: {stopped}", stacklevel=2)
     except KeyboardInterrupt:
+        if training.finished:
+            return training
         warnings.warn(
             f"training was interrupted after {len(training.history)} epochs. training.model can predict; "
             "finish(training) goes on.",
@@ -168,6 +171,13 @@ def resume(
         raise StorageError(f"{error} Or go on with the call that began the run: train(prepared, ...).") from error
     if run is None:
         raise TrainingError(f"{folder} holds no training run. Give the folder of a fold, such as work/runs/2d/fold_0.")
+    named = re.fullmatch(rf"fold_{run.fold}|earlier_fold_{run.fold}_\w+", folder.name)
+    place = Path("runs") / run.prepared.configuration.name
+    if named is None or folder.parts[-3:-1] != place.parts:
+        raise TrainingError(
+            f"{folder} holds fold {run.fold} of {place.name!r}, and was renamed or copied. Let its path end as it did, "
+            f"in {place / f'fold_{run.fold}'}; what is before that may change."
+        )
     return Training(
         run.prepared.open(folder.parents[2]),
         fold=run.fold,

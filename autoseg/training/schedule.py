@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 
+from autoseg.core.errors import TrainingError
 from autoseg.training.blueprint import Schedule
 
 WARM_UP = 0.05
@@ -22,7 +24,13 @@ def learning_rate_factor(schedule: Schedule, progress: float) -> float:
     """
     progress = min(max(progress, 0.0), 1.0)
     if callable(schedule):
-        return float(schedule(progress))
+        factor = schedule(progress)
+        if not (isinstance(factor, Real) and 0 <= float(factor) < math.inf):
+            raise TrainingError(
+                f"the schedule returned {factor!r:.80} at a progress of {progress:.3g}; it must return the share of "
+                "the learning rate, a number of 0 or more."
+            )
+        return float(factor)
     if schedule == "polynomial":
         return float((1 - progress) ** 0.9)
     if progress < WARM_UP:

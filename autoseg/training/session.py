@@ -10,6 +10,7 @@ import torch
 from autoseg.core.errors import PlanError, TrainingError
 from autoseg.core.shown import Shown
 from autoseg.data.fingerprint import Fingerprint
+from autoseg.networks.unet import full_resolution
 from autoseg.planning.budget import Budget, is_number
 from autoseg.planning.configuration import Configuration
 from autoseg.planning.forecast import DEVICES, Forecast, forecast
@@ -63,7 +64,7 @@ def probe_steps(configuration: Configuration, *, blueprint: Blueprint | None = N
     for _ in range(steps + 1):
         started = time.perf_counter()
         with compute.autocast():
-            outputs = network(images)
+            outputs = full_resolution(network(images))
         deep_supervision_loss(loss, [outputs], labels).backward()  # type: ignore[no-untyped-call]
         if compute.device.type == "cuda":
             torch.cuda.synchronize()

@@ -6,7 +6,7 @@ import shutil
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from autoseg.core.errors import ModelError, StorageError
 from autoseg.core.serialization import Components, digest, require_writable
@@ -35,7 +35,8 @@ class Shelf:
         root = folder if folder is not None else training.prepared.folder
         if root is None:
             return None
-        parts = [training.blueprint, training.configuration, training.fold, training.prepared.key]
+        data = training.prepared.key, training.feed.content
+        parts: list[Any] = [training.blueprint, training.configuration, training.fold, *data]
         if training.transfer is not None:
             parts.append(training.transfer.key)
         run = Run(
@@ -103,13 +104,22 @@ class Shelf:
         except StorageError:
             return None
 
+    def _take_back(self) -> None:
+        """Make room once more where another training has begun here in the meantime."""
+        there = self._there()
+        if there is not None and there.key != self.run.key:
+            self.make_room()
+            self.run.write(self.folder)
+
     def keep(self, checkpoint: Checkpoint, example: Example | None) -> None:
         """Write the checkpoint of a run that goes on."""
+        self._take_back()
         self._keep_example(example)
         checkpoint.write(self.folder, self.run.key)
 
     def finish(self, model: TrainedModel, progress: Progress, example: Example | None) -> None:
         """Write the model of a finished run; then its checkpoint is no longer needed."""
+        self._take_back()
         self._keep_example(example)
         model.save(self.folder)
         replace(self.run, finished=True, progress=progress).write(self.folder)

@@ -76,8 +76,8 @@ def _x(shape: Shape | None) -> str:
 def take_over(network: nn.Module, model: TrainedModel) -> Transfer:
     """Copy every weight that has the same name and shape in the trained model; the others stay fresh.
 
-    Other labels leave the heads fresh, other channels the first convolution. Raises `TrainingError` where no kernel
-    fits.
+    Another number of labels leaves the heads fresh, one of channels the first convolution. Raises `TrainingError` where
+    no kernel fits.
     """
     here, there = network.state_dict(), model.weights
     matches = tuple(

@@ -85,7 +85,7 @@ def estimated_seconds(feed: Feed, names: Sequence[str], epoch: EpochRecord) -> f
     """Seconds of predicting whole cases, before it was ever done: four tiles over each voxel, forwards only."""
     voxels = sum(np.prod(feed.prepared.entries[name].shape) for name in names)
     batch = feed.batch_size * np.prod(feed.configuration.patch_size)
-    forward = epoch.timings["forward"] / epoch.iterations
+    forward = epoch.timings.get("forward", epoch.seconds) / epoch.iterations  # interrupted, an epoch lost its timings
     return float(4 * forward * max(voxels / batch, len(names) / feed.batch_size))
 
 
