@@ -155,6 +155,15 @@ def test_what_is_no_model_is_named(given, message):
             verb(given, noise())
 
 
+def test_models_of_which_one_saw_no_mirror_images_are_not_mirrored_in_any_order():
+    plain = replace(MODEL, blueprint=MODEL.blueprint.changed(mirroring=not MODEL.blueprint.mirroring))
+    one, other = (
+        predict(noise(), models, probabilities=True)[0].probabilities for models in ([MODEL, plain], [plain, MODEL])
+    )
+    assert np.array_equal(one, other)
+    assert np.array_equal(one, predict(noise(), MODEL, mirroring=False, probabilities=True)[0].probabilities)
+
+
 def test_a_training_is_not_trained_by_predicting_with_it():
     dataset = autoseg.sample_dataset()
     plan = autoseg.make_plan(autoseg.extract_fingerprint(dataset, show_progress=False))

@@ -51,6 +51,11 @@ def test_changed_values_are_recorded_as_given():
         ({"minutes": "5"}, "minutes is '5'"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"batch_size": 2.5}, "batch_size is 2.5; it must be a whole number"),
+        ({"mirroring": 0}, "mirroring is 0; it must be True or False"),
+        ({"learning_rate": True}, "learning_rate is True"),
+        ({"minutes": None, "epochs": True}, "epochs is True"),
+        ({"seed": 1 << 64}, "seed is"),
+        ({"name": 3}, "name is 3; it must be a word"),
         ({"optimizer": "adam"}, "optimizer is 'adam'; it must be 'sgd' or 'adamw'"),
         ({"schedule": "cosine"}, "schedule is 'cosine'; it must be 'polynomial', 'one_cycle', or a function"),
         ({"precision": "fp16"}, "precision is 'fp16'"),
@@ -63,6 +68,10 @@ def test_changed_values_are_recorded_as_given():
 def test_impossible_values_are_refused(changes, message):
     with pytest.raises(TrainingError, match=message):
         Blueprint.quick(minutes=2).changed(**changes)
+
+
+def test_training_without_augmentation_is_chosen_by_you():
+    assert Blueprint.quick(minutes=2, augmentation=None).trace["augmentation"].reason == "chosen by you"
 
 
 def test_a_blueprint_comes_back_from_json():

@@ -11,13 +11,14 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from small_trainings import boxes, configuration, same, short
 
-from autoseg.core.errors import StorageError
+from autoseg.core.errors import StorageError, TrainingError
 from autoseg.training.fitting import OutOfMemory, fitting_blueprint, step_gigabytes
 from autoseg.training.interrupts import undisturbed
 from autoseg.training.learner import Diverged
@@ -249,3 +250,68 @@ def test_other_runtime_errors_are_not_taken_for_a_full_memory():
 
     with pytest.raises(RuntimeError, match="a bug of mine"):
         list(Training(boxes(), blueprint=short(sampler=wrong)))
+
+
+def stop(_record):
+    raise KeyboardInterrupt
+
+
+def shifted(data):
+    """The same cases in other folds."""
+    return replace(data, splits=(*data.splits[1:], data.splits[0]))
+
+
+@pytest.mark.filterwarnings("ignore:.*held another training")
+def test_other_cases_in_a_fold_are_another_run(tmp_path):
+    data = boxes()
+    first = train(data, blueprint=short(), folder=tmp_path, show_progress=False)
+    again = train(shifted(data), blueprint=short(), folder=tmp_path, show_progress=False)
+    assert not same(first.model, again.model)
+    assert same(again.model, train(shifted(data), blueprint=short(), show_progress=False).model)
+
+
+@pytest.mark.filterwarnings("ignore:.*held another training", "ignore:training was interrupted")
+def test_a_run_that_goes_on_leaves_one_that_came_between_where_it_is_found(tmp_path):
+    first = train(boxes(), blueprint=short(epochs=3), folder=tmp_path, callbacks=[stop], show_progress=False)
+    other = train(boxes(), blueprint=short(seed=1), folder=tmp_path, show_progress=False)
+    finish(first, show_progress=False)
+    assert same(train(boxes(), blueprint=short(seed=1), folder=tmp_path, show_progress=False).model, other.model)
+    assert same(train(boxes(), blueprint=short(epochs=3), folder=tmp_path, show_progress=False).model, first.model)
+
+
+@pytest.mark.filterwarnings("ignore:training was interrupted", "ignore:training stopped")
+def test_the_last_good_state_comes_back_after_going_on_from_disk(tmp_path):
+    rate = [1.0]
+    blueprint = short(epochs=4, iterations_per_epoch=6, weight_averaging=0.0, schedule=lambda _progress: rate[0])
+    good = train(boxes(), blueprint=blueprint, folder=tmp_path, callbacks=[stop], show_progress=False).model
+    rate[0] = 1e12
+    stopped = train(boxes(), blueprint=blueprint, folder=tmp_path, show_progress=False)
+    assert stopped.stopped is not None and "The state after epoch 0 is back" in stopped.stopped
+    assert same(stopped.model, good)
+    assert same(Training(boxes(), blueprint=blueprint, folder=tmp_path).model, good)
+
+
+@pytest.mark.filterwarnings("ignore:training was interrupted")
+def test_interrupted_in_its_first_validation_a_run_goes_on(tmp_path, monkeypatch):
+    def interrupted(*_arguments):
+        raise KeyboardInterrupt
+
+    blueprint = short(epochs=None, minutes=0.02)
+    with monkeypatch.context() as patched:
+        patched.setattr("autoseg.training.loop.validate_patches", interrupted)
+        begun = train(boxes(), blueprint=blueprint, folder=tmp_path, show_progress=False)
+    assert not begun.epochs and begun.iterations
+    assert train(boxes(), blueprint=blueprint, folder=tmp_path, show_progress=False).finished
+
+
+def test_a_renamed_run_is_not_begun_anew_elsewhere(tmp_path):
+    folder = train(boxes(), blueprint=short(), folder=tmp_path / "work", show_progress=False).folder
+    renamed = folder.rename(folder.with_name("my_run"))
+    with pytest.raises(TrainingError, match=r"was renamed or copied\. Let its path end as it did, in runs/3d_fullres"):
+        resume(renamed)
+    assert [path.name for path in folder.parent.iterdir()] == ["my_run"]
+
+
+def test_a_callback_that_stops_after_the_last_epoch_stops_nothing(recwarn):
+    assert train(boxes(), blueprint=short(epochs=1), callbacks=[stop], show_progress=False).finished
+    assert not [w for w in recwarn if "interrupted" in str(w.message)]

@@ -107,3 +107,7 @@ def test_logits_beyond_half_the_digits_are_added_with_all():
     image = np.full((1, 8, 8, 8), 1e4, np.float32)
     logits = predict_logits(Double(), image, Window(patch_size=(8, 8, 8), adds_in="float16"), CPU)
     np.testing.assert_allclose(logits.numpy()[1], 2e4, rtol=1e-4)
+
+
+def test_tiles_never_start_twice_at_the_same_place():
+    assert tile_starts(20, 8, 0.99) == tuple(range(13))

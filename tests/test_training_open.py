@@ -283,3 +283,54 @@ def test_a_compiled_network_trains_and_keeps_plain_names():
     assert training.learner.called is not training.learner.network
     assert not any("_orig_mod" in name for name in training.model.weights)
     assert np.isfinite(training.epochs[-1].training_loss)
+
+
+@pytest.mark.parametrize("wrong", ["model.safetensors", {}, ["model"]])
+def test_only_a_model_can_be_started_from(wrong):
+    with pytest.raises(TrainingError, match="it must be a model: training.model, or"):
+        Training(boxes(), blueprint=short(), start_from=wrong)
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (lambda logits, _target: 0.5, "the loss returned 0.5; it must return a tensor with one number"),
+        (lambda logits, _target: logits.mean((1, 2, 3, 4)), r"a tensor of shape \(2,\)"),
+        (lambda logits, _target: None, "the loss returned None"),
+        (lambda logits, _target: logits.mean().detach(), "depends on no weight: it was detached"),
+    ],
+)
+def test_a_loss_that_cannot_be_differentiated_is_named(loss, message):
+    with pytest.raises(TrainingError, match=message):
+        train(boxes(), blueprint=short(loss=loss), show_progress=False)
+
+
+@pytest.mark.parametrize("factor", [None, -1.0, float("nan"), float("inf")])
+def test_a_schedule_that_returns_no_share_is_named(factor):
+    with pytest.raises(TrainingError, match="the schedule returned .* at a progress of 0"):
+        train(boxes(), blueprint=short(schedule=lambda _progress: factor), show_progress=False)
+
+
+def test_a_sampler_without_places_a_device_and_a_fold_that_are_not_there_are_named():
+    with pytest.raises(TrainingError, match="the sampler returned no places"):
+        train(boxes(), blueprint=short(sampler=lambda *_: []), show_progress=False)
+    with pytest.raises(TrainingError, match="there is no device 'gpu'"):
+        Training(boxes(), blueprint=short(), device="gpu")
+    with pytest.raises(TrainingError, match="the fold is True"):
+        Training(boxes(), blueprint=short(), fold=True)
+    assert Training(boxes(), blueprint=short(seed=np.int64(3)), fold=np.int64(1)).fold == 1
+
+
+def test_a_network_that_returns_all_resolutions_predicts_with_the_first(tmp_path):
+    class Listing(torch.nn.Conv3d):
+        def forward(self, image):
+            whole = super().forward(image)
+            return [whole, torch.nn.functional.avg_pool3d(whole, 2)]
+
+    def listing(spec):
+        return Listing(spec.in_channels, spec.classes, 3, padding=1)
+
+    training = train(boxes(), blueprint=short(network=listing, validation_cases=1), show_progress=False)
+    array = np.random.default_rng(0).normal(size=(12, 12, 12)).astype(np.float32)
+    assert autoseg.predict(training.model, array, show_progress=False)[0].label_map.array.shape == array.shape
+    assert autoseg.export_torchscript(training.model, tmp_path).voxels == 1.0
