@@ -285,6 +285,21 @@ def test_a_compiled_network_trains_and_keeps_plain_names():
     assert np.isfinite(training.epochs[-1].training_loss)
 
 
+def test_an_edited_loss_of_the_same_name_is_told(tmp_path, recwarn):
+    def first(logits, target):
+        return torch.nn.functional.cross_entropy(logits.float(), target)
+
+    def second(logits, target):
+        return 2 * torch.nn.functional.cross_entropy(logits.float(), target)
+
+    second.__name__ = first.__name__
+    train(boxes(), blueprint=short(loss=first), folder=tmp_path, show_progress=False)
+    train(boxes(), blueprint=short(loss=first), folder=tmp_path, show_progress=False)
+    assert not [w for w in recwarn if "changed since" in str(w.message)]
+    with pytest.warns(UserWarning, match="first changed since the run in .* began"):
+        train(boxes(), blueprint=short(loss=second), folder=tmp_path, show_progress=False)
+
+
 @pytest.mark.parametrize("wrong", ["model.safetensors", {}, ["model"]])
 def test_only_a_model_can_be_started_from(wrong):
     with pytest.raises(TrainingError, match="it must be a model: training.model, or"):
@@ -334,3 +349,26 @@ def test_a_network_that_returns_all_resolutions_predicts_with_the_first(tmp_path
     array = np.random.default_rng(0).normal(size=(12, 12, 12)).astype(np.float32)
     assert autoseg.predict(training.model, array, show_progress=False)[0].label_map.array.shape == array.shape
     assert autoseg.export_torchscript(training.model, tmp_path).voxels == 1.0
+
+
+@pytest.mark.parametrize(
+    "augmentation",
+    [
+        lambda batch, *_: batch,  # not cut to the patch
+        lambda batch, *_: None,
+        lambda batch, *_: (batch[0][:1, :, :8, :8, :8], batch[1][:1, :8, :8, :8]),
+        lambda batch, *_: (batch[0][..., :8, :8, :8].numpy(), batch[1][..., :8, :8, :8].numpy()),
+    ],
+)
+def test_an_augmentation_that_returns_another_batch_is_named(augmentation):
+    with pytest.raises(TrainingError, match="the augmentation returned .* it must return tensors of images and label"):
+        train(boxes(), blueprint=short(augmentation=augmentation), show_progress=False)
+
+
+def test_an_augmentation_may_compute_in_another_precision():
+    def doubled(batch, settings, patch, random):
+        images, labels = Augmentation()(batch, settings, patch, random)
+        return images.double(), labels
+
+    plain = train(boxes(), blueprint=short(), show_progress=False)
+    assert same(train(boxes(), blueprint=short(augmentation=doubled), show_progress=False).model, plain.model)

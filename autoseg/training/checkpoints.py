@@ -83,7 +83,10 @@ def damaged(folder: Path, error: Exception) -> StorageError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """What a run folder is about: enough to go on from the folder alone."""
+    """What a run folder is about: enough to go on from the folder alone.
+
+    `sources` tells for each function of the user's own, by its name, the text it had.
+    """
 
     key: str
     finished: bool
@@ -92,6 +95,7 @@ class Run:
     prepared: PreparedData
     transfer: Transfer | None = None
     progress: Progress | None = None  # of a finished run, whose checkpoint is gone
+    sources: dict[str, str] = field(default_factory=dict, hash=False)
 
     @staticmethod
     def read(folder: Path, components: Components | None = None) -> Run | None:

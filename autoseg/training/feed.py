@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 from autoseg.core.errors import TrainingError
 from autoseg.core.types import ImageArray, LabelArray, Shape
@@ -176,12 +176,14 @@ class Feed:
         if not self.blueprint.mirroring:
             settings = settings.without_mirroring()
         augmented = self.blueprint.augmentation((images, labels), settings, patch, random)
-        if tuple(augmented[0].shape[2:]) != patch or tuple(augmented[1].shape[1:]) != patch:
+        expected = ((*images.shape[:2], *patch), (len(labels), *patch))
+        found = tuple(tuple(getattr(part, "shape", ())) for part in augmented or ())
+        if found != expected or not all(isinstance(part, Tensor) for part in augmented):
             raise TrainingError(
-                f"the augmentation returned images of {tuple(augmented[0].shape)} and label maps of "
-                f"{tuple(augmented[1].shape)}; both must be cut to the patch, {patch}, which it gets as an argument."
+                f"the augmentation returned {found}; it must return tensors of images and label maps, {expected}, cut "
+                f"to the patch, {patch}, which it gets as an argument."
             )
-        return self._to_device(augmented, random, corruption=Corruption())
+        return self._to_device((augmented[0].float(), augmented[1]), random, corruption=Corruption())
 
     def _to_device(
         self, batch: Batch, random: Generator | None = None, *, corruption: Corruption | None = None

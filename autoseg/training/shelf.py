@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
+import textwrap
 import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +42,7 @@ class Shelf:
         parts: list[Any] = [training.blueprint, training.configuration, training.fold, *data]
         if training.transfer is not None:
             parts.append(training.transfer.key)
+        components = own_components(training.configuration, training.blueprint)
         run = Run(
             key=digest(parts),
             finished=False,
@@ -46,14 +50,16 @@ class Shelf:
             blueprint=training.blueprint,
             prepared=PreparedData.of(training.prepared),
             transfer=training.transfer,
+            sources={name: _source_of(part) for name, part in components.items()},
         )
-        components = own_components(training.configuration, training.blueprint)
         return Shelf(Path(root) / "runs" / training.configuration.name / f"fold_{training.fold}", run, components)
 
     def make_room(self) -> None:
         """Move a training of another kind aside, and this one back where that had happened to it: none is lost."""
         there, earlier = self._there(), self._aside(self.run.key)
-        if there is not None and there.key != self.run.key and self._holds_weights():
+        if there is not None and there.key == self.run.key:
+            self._compare_sources(there.sources)
+        elif there is not None and self._holds_weights():
             require_writable(self.folder)
             aside = self._aside(there.key)
             shutil.rmtree(aside, ignore_errors=True)
@@ -66,6 +72,16 @@ class Shelf:
         if earlier.exists() and not self._holds_weights():
             shutil.rmtree(self.folder, ignore_errors=True)
             earlier.rename(self.folder)
+
+    def _compare_sources(self, before: Mapping[str, str]) -> None:
+        """Warn where a function of the user's own has another text than when this run began."""
+        edited = [name for name, now in self.run.sources.items() if now and before.get(name, now) not in ("", now)]
+        if edited:
+            warnings.warn(
+                f"{', '.join(edited)} changed since the run in {self.folder} began, which goes on with what was "
+                "learned before. For a training of its own, give the function another name, or delete the folder.",
+                stacklevel=2,
+            )
 
     def _aside(self, key: str) -> Path:
         return self.folder.with_name(f"earlier_{self.folder.name}_{key}")
@@ -135,3 +151,11 @@ class Shelf:
         except StorageError:
             return None
         return Example.from_tensors(tensors) if about.get("key") == self.run.key else None
+
+
+def _source_of(component: Callable[..., Any]) -> str:
+    """Characters that change with the text of a function or class; empty where there is none to read."""
+    try:
+        return digest(textwrap.dedent(inspect.getsource(component)))
+    except (OSError, TypeError):
+        return ""
