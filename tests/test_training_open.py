@@ -87,7 +87,7 @@ def test_an_augmentation_that_forgets_to_cut_is_refused():
     def nothing(batch, settings, patch, random):
         return batch
 
-    with pytest.raises(TrainingError, match=r"images of \(2, 1, 10, 10, 10\) .* cut to the patch, \(8, 8, 8\)"):
+    with pytest.raises(TrainingError, match=r"returned \(\(2, 1, 10, 10, 10\), .* cut to the patch, \(8, 8, 8\)"):
         train(boxes(), blueprint=short(augmentation=nothing), show_progress=False)
 
 
@@ -354,7 +354,6 @@ def test_a_network_that_returns_all_resolutions_predicts_with_the_first(tmp_path
 @pytest.mark.parametrize(
     "augmentation",
     [
-        lambda batch, *_: batch,  # not cut to the patch
         lambda batch, *_: None,
         lambda batch, *_: (batch[0][:1, :, :8, :8, :8], batch[1][:1, :8, :8, :8]),
         lambda batch, *_: (batch[0][..., :8, :8, :8].numpy(), batch[1][..., :8, :8, :8].numpy()),
