@@ -91,5 +91,5 @@ def test_all_cases_are_one_table_like_that_of_the_surfaces(tmp_path):
     assert table["false"].tolist() == [0, 0, 0, 1]
     assert table["sensitivity"].tolist() == [1, 1, 1, 1]
     other = LabelMap(np.zeros((3, 3, 3), np.uint8), Grid.of((3, 3, 3)), dataset.labels)
-    with pytest.raises(EvaluationError, match="different grids"):
+    with pytest.raises(EvaluationError, match="Predict on the image that belongs"):
         autoseg.lesion_table([replace(perfect[0], label_map=other)], dataset)

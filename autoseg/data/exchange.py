@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from autoseg.core.errors import ImageError
-from autoseg.data.formats import voxels_of_sitk
+from autoseg.data.formats import require_numbers, voxels_of_sitk
 from autoseg.data.geometry import Grid
 
 TO_LPS = np.diag([-1.0, -1.0, 1.0])  # nibabel and TorchIO count x to the right and y to the front
@@ -29,6 +29,7 @@ def voxels_from(what: Any, *, spacing: Sequence[float] | None = None) -> tuple[n
     if library == "SimpleITK":
         return voxels_of_sitk(what)
     if library == "nibabel":
+        require_numbers(what.get_data_dtype(), "this image of nibabel")
         return _from_affine(np.asanyarray(what.dataobj), np.asarray(what.affine), channels_first=False)
     if library == "torchio" and hasattr(what, "data"):  # a Subject has none
         return _from_affine(np.asarray(what.data), np.asarray(what.affine), channels_first=True)
@@ -76,6 +77,11 @@ def _from_affine(array: np.ndarray, affine: np.ndarray, *, channels_first: bool)
     columns = TO_LPS @ affine[:3, :3]
     spacing = np.linalg.norm(columns, axis=0)
     direction = (columns / spacing)[:, ::-1]
+    if not np.allclose(direction.T @ direction, np.eye(3), atol=1e-3):
+        raise ImageError(
+            f"the affine {np.round(affine[:3, :3], 4).tolist()} shears: its axes are not at right angles. Resample the "
+            "image to a grid without shear first."
+        )
     grid = Grid(
         array.shape[1:],
         tuple(float(s) for s in spacing[::-1]),

@@ -6,6 +6,7 @@ NaN into zero and fills the missing half of a truncated ``.nii.gz`` with zeros, 
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import re
@@ -120,9 +121,18 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, Grid]:
     except (ImageFileError, HeaderDataError) as error:
         raise ValueError(str(error)) from error
     values = np.ascontiguousarray(_nifti_values(path, kind).T)  # files count x fastest, arrays z first
+    require_numbers(values.dtype, path.name)
     if values.dtype.kind == "f":
         values = values.astype(np.float32)
     return values.reshape(*(size[::-1] if len(size) == 4 else (1, *size[::-1]))), grid
+
+
+def require_numbers(kind: np.dtype[Any], what: str) -> None:
+    """Raise `ImageError` where voxels are complex, or records such as colours of NIfTI."""
+    if kind.kind not in "buif":
+        raise ImageError(
+            f"{what} holds voxels of type {kind}; an image holds real numbers. Save each part, or colour, as a channel."
+        )
 
 
 def _header(path: Path) -> tuple[tuple[int, ...], Grid]:
@@ -162,6 +172,7 @@ def voxels_of_sitk(image: Any) -> tuple[np.ndarray, Grid]:
     import SimpleITK as sitk
 
     values = sitk.GetArrayFromImage(image)
+    require_numbers(values.dtype, "this image")
     values = np.moveaxis(values, -1, 0) if image.GetNumberOfComponentsPerPixel() > 1 else values[None]
     return values, _grid(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
 
@@ -172,6 +183,8 @@ def _read_picture(path: Path) -> tuple[np.ndarray, Grid]:
 
     image = sitk.ReadImage(str(path))
     values = sitk.GetArrayFromImage(image)
+    if suffix_of(path) in STACKS and (pages := _pages_misread(path, image)) is not None:
+        return pages, Grid.of(pages.shape[1:], _spacing_of_stack(path, pages.ndim - 1))
     if image.GetNumberOfComponentsPerPixel() > 1:
         values = np.moveaxis(values, -1, 0)
     elif not (image.GetDimension() == 3 and image.GetSize()[2] == 1):
@@ -275,6 +288,29 @@ def _described(path: Path) -> tuple[str, list[float]]:
     with Pictures.open(path) as picture:
         tags = getattr(picture, "tag_v2", {})
         return str(tags.get(270, "")), [1 / float(tags[k]) if tags.get(k) else 0.0 for k in (283, 282)]
+
+
+def _pages_misread(path: Path, image: Any) -> np.ndarray | None:
+    """Pages of a TIFF, (1, page, y, x) or (1, y, x), that ITK brought to 8 bits: tiled ones of 16; None of all others.
+
+    Raises `ImageError` where channels lie side by side in a way that ITK mixes up.
+    """
+    from PIL import Image as Pictures
+    from PIL import ImageSequence, UnidentifiedImageError
+
+    with contextlib.suppress(UnidentifiedImageError), Pictures.open(path) as picture:
+        tags = getattr(picture, "tag_v2", {})
+        bits, samples = int(np.max(tags.get(258, 8))), int(tags.get(277, 1))
+        if bits <= 8 * image.GetSizeOfPixelComponent() and samples <= image.GetNumberOfComponentsPerPixel():
+            return None
+        if samples > 1:
+            raise ImageError(
+                f"{path.name} holds {samples} channels of {bits} bits, laid out in a way that is read wrongly here. "
+                "Save it with one file a channel, or as NIfTI or NRRD."
+            )
+        pages = np.stack([np.asarray(page) for page in ImageSequence.Iterator(picture)])[None]
+        return pages[:, 0] if pages.shape[1] == 1 else pages
+    return None
 
 
 def _channels_apart(pages: np.ndarray, said: str) -> np.ndarray:

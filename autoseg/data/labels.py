@@ -127,6 +127,22 @@ class Labels(Shown):
             stored_of.pop(0, None)  # labels that were merged into the background: 0 is still what stands for it
         return stored_of
 
+    def difference(self, other: Labels) -> str:
+        """What has another value in other labels, in words; empty where they mean the same or may do so.
+
+        >>> Labels({"background": 0, "liver": 2}).difference(Labels({"background": 0, "liver": 1}))
+        "'liver' is 2 against 1"
+        """
+        mine, yours = self.regions, other.regions
+        shared = [name for name in mine if name in yours]
+        for name in shared:
+            if mine[name] != yours[name]:
+                values = (" and ".join(map(str, regions[name])) for regions in (mine, yours))
+                return f"{name!r} is {' against '.join(values)}"
+        if shared or self.values == other.values:
+            return ""
+        return f"{', '.join(mine)} are {self.values[1:]} against {', '.join(yours)}, {other.values[1:]}"
+
     @property
     def stored(self) -> tuple[FileValue, ...]:
         """Every value, or colour, that a label file may hold.
@@ -174,9 +190,7 @@ def labels_from_json(declared: Mapping[str, Any], order: list[int] | None = None
     for name, value in declared.items():
         values = value if isinstance(value, list | tuple) else [value]
         if not values or not all(_is_whole(v) for v in values):
-            raise DatasetError(
-                f"label {name!r} in dataset.json has the value {value!r}; it must be a whole number or a list of them."
-            )
+            raise DatasetError(f"label {name!r} has the value {value!r}; it must be a whole number or a list of them.")
         names[str(name)] = int(values[0]) if len(values) == 1 else tuple(int(v) for v in values)
     ignore = names.pop("ignore", None)
     if isinstance(ignore, tuple):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from autoseg.core.errors import DatasetError, ImageError
+from autoseg.data.corrections import Corrections
 from autoseg.data.dataset import Case, Dataset, Held
 from autoseg.data.exchange import library_of, voxels_from
 from autoseg.data.fixes import number_labels
@@ -111,14 +113,15 @@ def case_from(
             raise DatasetError(f"{missing[0]} does not exist.")
         stem = paths[0].name if paths[0].is_dir() else paths[0].name[: -len(suffix_of(paths[0])) or None]
         called = name or stem.removesuffix("_0000") or stem
-        return Case(name=called, image_paths=paths, label_path=None, channels=tuple(channels), labels=labels)
+        case = Case(name=called, image_paths=paths, label_path=None, channels=tuple(channels), labels=labels)
+        return _spaced(case, spacing)
     if is_spaced(what):
         what, spacing = what
     try:
         image = what if isinstance(what, Image) else Image.of(what, spacing=spacing, channels=channels)
     except ImageError as error:
         raise DatasetError(f"this cannot be predicted: {error}") from error
-    return Case(
+    case = Case(
         name=name or "image",
         image_paths=(),
         label_path=None,
@@ -126,6 +129,14 @@ def case_from(
         labels=labels,
         held=Held(image, library="" if isinstance(what, Image) else library_of(what)),
     )
+    return _spaced(case, spacing)
+
+
+def _spaced(case: Case, spacing: Sequence[float] | None) -> Case:
+    """The case with the spacing that was given, whatever its header says."""
+    if spacing is None:
+        return case
+    return replace(case, corrections=Corrections(spacing=tuple(float(s) for s in np.atleast_1d(spacing))))
 
 
 def is_spaced(what: Any) -> bool:

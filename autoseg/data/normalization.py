@@ -28,12 +28,20 @@ class ZScore:
 
     def __call__(self, channel: ChannelArray, inside: Mask | None) -> ChannelArray:
         if inside is None:
-            standard: ChannelArray = (channel - channel.mean()) / max(float(channel.std()), SMALLEST)
-            return standard
+            return _standardized(channel)
         result = channel.copy()
         values = channel[inside]
-        result[inside] = (values - values.mean()) / max(float(values.std()), SMALLEST) if values.size else values
+        result[inside] = _standardized(values) if values.size else values
         return result
+
+
+def _standardized(values: ChannelArray) -> ChannelArray:
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, std = values.mean(), float(values.std())
+    if not np.isfinite(std):  # squares beyond float32, from 1e19 on
+        mean, std = np.float32(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
+    standard: ChannelArray = (values - mean) / max(std, SMALLEST)
+    return standard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

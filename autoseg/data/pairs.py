@@ -17,7 +17,7 @@ from autoseg.data.fixes import number_labels
 from autoseg.data.formats import LOSSY, PHOTOGRAPHS, SUFFIXES, read_voxels, stem_of, suffix_of
 from autoseg.data.images import default_channels, without_copies
 from autoseg.data.label_values import FEW, FLAT, count_colours, count_values, flatness, smeared_from
-from autoseg.data.labels import FileValue, Labels, Values
+from autoseg.data.labels import FileValue, Labels, Values, labels_from_json
 
 Files = str | Sequence[PathLike | Sequence[PathLike]]  # a glob pattern, or a path (or a path a channel) for each case
 SAMPLE = 16  # photographs that are looked at to know whether they are in colour
@@ -223,7 +223,7 @@ def _channels_of(images: Sequence[tuple[Path, ...]]) -> tuple[str, ...]:
 
 def declared(label_names: Mapping[str, int] | None) -> Labels | None:
     """The labels that a user named, if any."""
-    return Labels({name: int(value) for name, value in label_names.items()}) if label_names else None
+    return labels_from_json(label_names) if label_names else None
 
 
 def labels_of(paths: Sequence[Path]) -> Labels:

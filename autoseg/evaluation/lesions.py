@@ -12,6 +12,7 @@ from scipy import ndimage, optimize
 from autoseg.core.errors import EvaluationError
 from autoseg.core.types import Mask
 from autoseg.data.dataset import Dataset
+from autoseg.evaluation.scores import require_comparable
 from autoseg.prediction.inference import Prediction
 
 if TYPE_CHECKING:
@@ -84,8 +85,7 @@ def lesion_table(predictions: Iterable[Prediction], dataset: Dataset, *, iou: fl
     for prediction in predictions:
         name, found = prediction.case.name, prediction.label_map
         truth = dataset[name].label()
-        if truth.grid.shape != found.grid.shape:
-            raise EvaluationError(f"case {name!r}: prediction and reference are on different grids.")
+        require_comparable(name, found, truth)
         annotated = True if truth.labels.ignore is None else truth.array != truth.labels.ignore
         for label, values in truth.labels.regions.items():
             ours, theirs = (np.isin(a, values) & annotated for a in (found.array, truth.array))

@@ -19,6 +19,8 @@ from autoseg.data.images import LabelMap
 from autoseg.evaluation.metrics import Overlap, overlap
 from autoseg.prediction.inference import Prediction
 
+TURNED = 0.1  # of a unit: beyond rounding, and beyond what an oblique scan is registered by
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -154,17 +156,37 @@ def evaluate(predictions: Iterable[Prediction], dataset: Dataset) -> Evaluation:
 
 def score_case(name: str, predicted: LabelMap, reference: LabelMap) -> list[Score]:
     """The overlap of each label or region of one case; voxels with the ignore label do not count."""
-    if predicted.array.shape != reference.array.shape:
-        raise EvaluationError(
-            f"case {name!r}: the prediction is {'x'.join(map(str, predicted.array.shape))} voxels but the reference "
-            f"{'x'.join(map(str, reference.array.shape))}. Predict on the image that belongs to this reference."
-        )
+    require_comparable(name, predicted, reference)
     labels = reference.labels
     annotated = None if labels.ignore is None else reference.array != labels.ignore
     return [
         Score(name, label, overlap(np.isin(predicted.array, values), np.isin(reference.array, values), annotated))
         for label, values in labels.regions.items()
     ]
+
+
+def require_comparable(name: str, predicted: LabelMap, reference: LabelMap, *, in_millimetres: bool = False) -> None:
+    """Raise `EvaluationError` where voxels of the two maps, or their values, do not stand for the same.
+
+    Where they lie only matters as far as axes go; `in_millimetres` their spacing does, too.
+    """
+    if predicted.array.shape != reference.array.shape:
+        raise EvaluationError(
+            f"case {name!r}: the prediction is {'x'.join(map(str, predicted.array.shape))} voxels but the reference "
+            f"{'x'.join(map(str, reference.array.shape))}. Predict on the image that belongs to this reference."
+        )
+    if difference := predicted.labels.difference(reference.labels):
+        raise EvaluationError(
+            f"case {name!r}: the prediction's labels are not the reference's, {difference}. Evaluate with the dataset "
+            "that was trained on, such as what check().apply() returned."
+        )
+    ours, theirs = predicted.grid, reference.grid
+    turned = np.abs(np.subtract(ours.direction, theirs.direction)).max() > TURNED
+    if turned or (in_millimetres and not np.allclose(ours.spacing, theirs.spacing, rtol=0.01)):
+        raise EvaluationError(
+            f"case {name!r}: prediction and reference lie otherwise in the world, {ours.difference(theirs)}. Where the "
+            "label map's header is wrong, autoseg.data.fixes.lay_labels_on_images(dataset) leaves it out."
+        )
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autoseg.core.errors import EvaluationError
 from autoseg.core.types import Mask, Spacing
 from autoseg.data.dataset import Dataset
+from autoseg.evaluation.scores import require_comparable
 from autoseg.prediction.inference import Prediction
 
 if TYPE_CHECKING:
@@ -76,8 +76,7 @@ def surface_table(predictions: Iterable[Prediction], dataset: Dataset, *, tolera
     rows = []
     for prediction in predictions:
         truth, found = dataset[prediction.case.name].label(), prediction.label_map
-        if truth.grid.shape != found.grid.shape:
-            raise EvaluationError(f"case {prediction.case.name!r}: prediction and reference are on different grids.")
+        require_comparable(prediction.case.name, found, truth, in_millimetres=True)
         annotated = True if truth.labels.ignore is None else truth.array != truth.labels.ignore
         millilitres = float(np.prod(truth.grid.spacing)) / 1000
         for label, values in truth.labels.regions.items():

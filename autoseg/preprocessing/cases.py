@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -109,7 +109,7 @@ def preprocess_case(
     Raises `PreprocessingError` naming the case where channels do not fit the plan, or a normalization goes wrong.
     Source: Isensee et al. 2021, Methods, 'Preprocessing'; nnU-Net 2.8 ``DefaultPreprocessor.run_case_npy``.
     """
-    _check_channels(name, image, configuration)
+    image = _in_the_plans_order(name, image, configuration)
     cropped = crop_case(image, label_map, configuration)
     geometry, settings = cropped.geometry, configuration.resampling
     array, label = resampled(normalized(name, cropped, configuration), cropped.label, geometry, settings)
@@ -149,12 +149,17 @@ def crop_case(image: Image, label_map: LabelMap | None, configuration: Configura
     return CroppedCase(array=array, label=label, inside=inside, geometry=_geometry(image.grid, box, configuration))
 
 
-def _check_channels(name: str, image: Image, configuration: Configuration) -> None:
+def _in_the_plans_order(name: str, image: Image, configuration: Configuration) -> Image:
+    """The image with its channels where the plan has those of the same names; other names count by their order."""
     if len(image.channels) != len(configuration.normalization):
         raise PreprocessingError(
             f"case {name!r} has {len(image.channels)} channel(s) ({', '.join(image.channels)}), but the plan was made "
             f"for {len(configuration.normalization)}: {', '.join(configuration.channels)}."
         )
+    there, wanted = image.channels, configuration.channels
+    if there == wanted or sorted(there) != sorted(wanted) or len(set(wanted)) < len(wanted):
+        return image
+    return replace(image, array=image.array[[there.index(channel) for channel in wanted]], channels=wanted)
 
 
 def _geometry(original: Grid, box: Box, configuration: Configuration) -> CaseGeometry:

@@ -162,6 +162,7 @@ def preprocess(
     """
     from tqdm.auto import tqdm
 
+    _require_labels(dataset, configuration)
     memory: dict[str, PreprocessedCase] = {}
     if client is not None:
         folder = shared_folder(folder, "preprocess")
@@ -183,6 +184,19 @@ def preprocess(
         splits=dataset.splits or _splits(tuple(entries)),
         memory=memory,
     )
+
+
+def _require_labels(dataset: Dataset, configuration: Configuration) -> None:
+    """Raise `PreprocessingError` where the plan was made for labels with other values."""
+    ours, theirs = dataset.labels, configuration.labels
+    difference = ours.difference(theirs)
+    if not difference and ours.permitted != theirs.permitted:
+        difference = f"the values are {ours.permitted} against {theirs.permitted}"
+    if difference:
+        raise PreprocessingError(
+            f"the plan was made for other labels than this dataset has: {difference}. Plan with the dataset that is "
+            "preprocessed: make_plan(extract_fingerprint(dataset))."
+        )
 
 
 def _keep(case: Case, *, configuration: Configuration, memory: dict[str, PreprocessedCase]) -> tuple[str, Entry]:
