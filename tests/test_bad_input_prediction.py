@@ -89,6 +89,11 @@ def test_a_spacing_that_is_one_number_is_refused():
         predict(noise(), spacing=2.0)
 
 
+def test_a_given_spacing_counts_more_than_a_header(tmp_path):
+    path = write(tmp_path, "a.nii.gz", spacing=(1.0, 1.0, 1.0))
+    assert predict(path, spacing=(1.0, 1.0, 1.5))[0].label_map.grid.spacing == (1.0, 1.0, 1.5)
+
+
 def test_an_array_may_bring_its_spacing():
     pair = (noise(), (2.0, 1.5, 1.0))
     found = [predict(pair)[0], *predict([pair, noise()])]

@@ -335,3 +335,15 @@ def test_the_text_says_what_was_done():
         "PreprocessedCase('a': 14x12x10 voxels of 0.5x0.5x0.5 mm, x, y, z)",
         "  from 9x8x7, cropped to 7x6x5",
     ]
+
+
+def test_channels_of_the_plans_names_are_brought_to_its_order():
+    plan = configuration(channels=("T1", "T2"), normalization=(ZScore(), ZScore()), mask_background=(False, False))
+    array = np.random.default_rng(0).normal(size=(2, 10, 12, 14)).astype(np.float32)
+    grid = Grid.of(array.shape[1:])
+    straight = preprocess_case("a", Image(array, grid, ("T1", "T2")), None, plan)
+    exchanged = preprocess_case("a", Image(array[::-1], grid, ("T2", "T1")), None, plan)
+    assert np.array_equal(straight.array, exchanged.array) and exchanged.channels == ("T1", "T2")
+    assert not np.array_equal(
+        straight.array, preprocess_case("a", Image(array[::-1], grid, ("x", "y")), None, plan).array
+    )

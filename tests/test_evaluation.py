@@ -123,3 +123,52 @@ def test_surfaces_and_volumes_of_all_cases_are_one_table(tmp_path):
     assert all(1 < d <= 2 for d in table["hd95"].tolist()[2:])
     assert table["difference_ml"].abs().max() == 0
     assert table["reference_ml"][0] == pytest.approx((dataset[0].label().array == 1).sum() / 1000)
+
+
+@pytest.fixture
+def judged(tmp_path):
+    dataset = autoseg.open_dataset(make_dataset(tmp_path, cases=2, shape=(16, 20, 24)))
+    return dataset, [Prediction(case=case, label_map=case.label()) for case in dataset]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({"background": 0, "organ": 2, "lesion": 1}, "'organ' is 2 against 1"),
+        ({"background": 0, "organ": 2}, "'organ' is 2 against 1"),
+        ({"background": 0, "other": 1}, r"other are \(1,\) against organ, lesion, \(1, 2\)"),
+    ],
+)
+def test_labels_that_mean_something_else_are_not_compared(judged, names, message):
+    dataset, perfect = judged
+    wrong = [replace(p, label_map=replace(p.label_map, labels=Labels(names))) for p in perfect]
+    for judge in (autoseg.evaluate, autoseg.surface_table, autoseg.lesion_table):
+        with pytest.raises(EvaluationError, match=message):
+            judge(wrong, dataset)
+
+
+def test_values_of_files_may_differ_and_a_shared_label_is_compared(judged):
+    dataset, perfect = judged
+    stored = Labels({"background": 0, "organ": 1, "lesion": 2}, file_values=((255, 1),))
+    fewer = Labels({"background": 0, "organ": 1})
+    for labels in (stored, fewer):
+        same = [replace(p, label_map=replace(p.label_map, labels=labels)) for p in perfect]
+        assert autoseg.evaluate(same, dataset).by_label["organ"] == 1
+
+
+def test_a_prediction_that_lies_the_other_way_round_is_not_compared(judged):
+    dataset, perfect = judged
+    turned = [replace(p, label_map=replace(p.label_map, grid=p.label_map.grid.flip((0,)))) for p in perfect]
+    with pytest.raises(EvaluationError, match="lie otherwise in the world, .*lay_labels_on_images"):
+        autoseg.evaluate(turned, dataset)
+
+
+def test_millimetres_need_the_spacing_of_both(judged):
+    dataset, perfect = judged
+    coarse = [
+        replace(p, label_map=replace(p.label_map, grid=replace(p.label_map.grid, spacing=(5.0, 2.0, 2.0))))
+        for p in perfect
+    ]
+    assert autoseg.evaluate(coarse, dataset).mean == 1
+    with pytest.raises(EvaluationError, match="lie otherwise in the world, spacing"):
+        autoseg.surface_table(coarse, dataset)

@@ -90,3 +90,15 @@ def test_bytes_with_three_values_last_are_colours() -> None:
 def test_what_is_no_image_is_named(what: object, spacing: tuple[float, ...] | None, message: str) -> None:
     with pytest.raises(ImageError, match=message):
         voxels_from(what, spacing=spacing)
+
+
+def test_a_sheared_affine_is_refused() -> None:
+    sheared = np.eye(4)
+    sheared[0, 1] = 0.3
+    with pytest.raises(ImageError, match="shears: its axes are not at right angles"):
+        voxels_from(nib.Nifti1Image(np.zeros((4, 5, 6), np.float32), sheared))
+
+
+def test_complex_voxels_of_nibabel_are_refused() -> None:
+    with pytest.raises(ImageError, match="real numbers"):
+        voxels_from(nib.Nifti1Image(np.zeros((4, 5, 6), np.complex64), np.eye(4)))

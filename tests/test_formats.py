@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -94,3 +96,40 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(ImageError, match=message):
             read_voxels(tmp_path / name)
+
+
+def write_tiles(path: Path, pages: np.ndarray, *, tile: int = 16) -> Path:
+    """Pages (page, y, x) of 16 bits as a little-endian TIFF of square tiles, which no library here writes."""
+    content, starts = bytearray(b"II*\0\0\0\0\0"), []
+    for page in pages.astype("<u2"):
+        offsets = []
+        for y, x in np.ndindex(page.shape[0] // tile, page.shape[1] // tile):
+            offsets.append(len(content))
+            content += page[y * tile : (y + 1) * tile, x * tile : (x + 1) * tile].tobytes()
+        at = len(content)
+        content += struct.pack(f"<{2 * len(offsets)}I", *offsets, *[2 * tile * tile] * len(offsets))
+        sizes = [(256, page.shape[1]), (257, page.shape[0]), (258, 16), (259, 1), (262, 1), (277, 1)]
+        tiles = [(322, 1, tile), (323, 1, tile), (324, len(offsets), at), (325, len(offsets), at + 4 * len(offsets))]
+        entries = [(tag, 1, value) for tag, value in sizes] + tiles
+        starts.append(len(content))
+        content += struct.pack("<H", len(entries))
+        content += b"".join(struct.pack("<HHII", tag, 4, count, value) for tag, count, value in entries) + bytes(4)
+    for at, start in zip([4, *(s + 2 + 12 * 10 for s in starts)], starts, strict=False):
+        content[at : at + 4] = struct.pack("<I", start)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("pages", [1, 3])
+def test_sixteen_bits_in_tiles_are_not_brought_to_eight(tmp_path: Path, pages: int) -> None:
+    drawn = np.random.default_rng(0).integers(0, 1 << 16, (pages, 32, 48)).astype(np.uint16)
+    array, grid = read_voxels(write_tiles(tmp_path / "a.tif", drawn))
+    assert np.array_equal(array, drawn if pages == 1 else drawn[None])
+    assert grid.shape == array.shape[1:]
+
+
+def test_complex_and_record_voxels_are_named(tmp_path: Path) -> None:
+    for name, kind in (("c", np.complex64), ("r", np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]))):
+        nib.save(nib.Nifti1Image(np.zeros((4, 5, 6), kind), np.eye(4)), tmp_path / f"{name}.nii")
+        with pytest.raises(ImageError, match="an image holds real numbers"):
+            read_voxels(tmp_path / f"{name}.nii")

@@ -24,7 +24,7 @@ LAYERS = (  # each may import those before it; of rooms on one line, none may im
     ("__main__",),
 )
 INSIDE_DATA = (
-    *("geometry", "stash", "formats", "exchange", "labels", "label_values", "images", "corrections", "splits"),
+    *("geometry", "stash", "tiff", "formats", "exchange", "labels", "label_values", "images", "corrections", "splits"),
     *("dataset", "fixes", "pairs", "memory", "folders", "opening"),
     *("checks", "generated", "samples", "case_facts", "fingerprint"),
 )

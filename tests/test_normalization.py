@@ -58,3 +58,11 @@ def test_names_are_the_classes_or_your_functions():
         return channel
 
     assert [name_of(n) for n in (ZScore(), robust)] == ["ZScore", "robust"]
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e18, 1e30])
+def test_zscore_of_intensities_whose_squares_are_beyond_float32(unit):
+    channel = (unit * np.random.default_rng(0).normal(5, 1, 1000)).astype(np.float32)
+    standard = ZScore()(channel, None)
+    assert standard.dtype == np.float32
+    assert (standard.mean(), standard.std()) == pytest.approx((0, 1), abs=1e-3)

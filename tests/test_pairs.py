@@ -251,3 +251,11 @@ def test_lists_of_different_length_and_missing_files_are_named(tmp_path: Path) -
         dataset_from_files([image, image], [label])
     with pytest.raises(DatasetError, match=r"nowhere\.png does not exist"):
         dataset_from_files([tmp_path / "nowhere.png"], [label])
+
+
+def test_ignore_among_the_label_names_is_the_ignore_label(tmp_path: Path) -> None:
+    image, label = write(tmp_path / "a.png", grey()), write(tmp_path / "a_mask.png", mask(1, 2))
+    dataset = dataset_from_files([image], [label], label_names={"background": 0, "cell": 1, "ignore": 2})
+    assert dataset.labels.ignore == 2 and list(dataset.labels.regions) == ["cell"]
+    with pytest.raises(DatasetError, match=r"label 'cell' has the value 1.5; it must be a whole number"):
+        dataset_from_files([image], [label], label_names={"background": 0, "cell": 1.5})

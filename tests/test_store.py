@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from autoseg.core.errors import DatasetError, PreprocessingError, StorageError
 from autoseg.data.dataset import Case, Dataset
 from autoseg.data.geometry import Box
+from autoseg.data.labels import Labels
 from autoseg.data.normalization import NoNormalization
 from autoseg.data.opening import open_dataset
 from autoseg.data.splits import Split
@@ -362,3 +363,18 @@ def test_real_cases_go_to_a_folder_and_back(shared_data, tmp_path):
     again = quiet(few, prepared.configuration)
     assert all(same(prepared[name], again[name]) for name in prepared)
     assert prepared[prepared.cases[0]].label.min() == -1
+
+
+def test_a_dataset_whose_labels_mean_something_else_than_the_plans_is_refused(dataset):
+    swapped = Labels({name: {0: 0, 1: 2, 2: 1}[value] for name, value in LABELS.names.items()})
+    with pytest.raises(PreprocessingError, match=r"made for other labels .* is 2 against 1\. Plan with the dataset"):
+        quiet(replace(dataset, labels=swapped))
+    more = Labels({**LABELS.names, "third": 3})
+    with pytest.raises(PreprocessingError, match=r"values are \(0, 1, 2, 3\) against \(0, 1, 2\)"):
+        quiet(replace(dataset, labels=more))
+
+
+def test_a_case_is_not_called_as_a_folder(dataset):
+    for name in ("../x", "", "..", 3):
+        with pytest.raises(DatasetError, match="a case is called"):
+            replace(dataset, training=(replace(dataset.training[0], name=name),))

@@ -6,9 +6,7 @@ NaN into zero and fills the missing half of a truncated ``.nii.gz`` with zeros, 
 
 from __future__ import annotations
 
-import contextlib
 import gzip
-import json
 import re
 import zlib
 from collections.abc import Callable, Sequence
@@ -19,15 +17,14 @@ import numpy as np
 
 from autoseg.core.errors import ImageError
 from autoseg.core.types import PathLike
+from autoseg.data import tiff
 from autoseg.data.geometry import Grid
 
 NIFTI = (".nii", ".nii.gz")
 ARRAYS = (".npy", ".npz")
-MILLIMETRES = {"mm": 1.0, "cm": 10.0, "µm": 1e-3, "um": 1e-3, "micron": 1e-3, "microns": 1e-3, "nm": 1e-6}
 LOSSY = (".jpg", ".jpeg")  # voxels come out near what went in, which is not enough for labels
 PHOTOGRAPHS = (".png", ".bmp", ".jpg", ".jpeg")  # their headers' "resolution" is dots per inch, never a voxel size
 STACKS = (".tif", ".tiff")
-MOST_CHANNELS = 8  # of a TIFF; beyond it slices were counted as channels, as some programs do
 UNREADABLE = (RuntimeError, OSError, EOFError, ValueError, OverflowError, MemoryError, zlib.error)  # what readers raise
 SUFFIXES = (*NIFTI, ".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".dcm", *STACKS, *PHOTOGRAPHS, *ARRAYS)
 WRITTEN_AS = {".mhd": ".mha", ".nhdr": ".nrrd", ".jpg": ".png", ".jpeg": ".png"}  # two files for one, or lossy
@@ -183,9 +180,10 @@ def _read_picture(path: Path) -> tuple[np.ndarray, Grid]:
 
     image = sitk.ReadImage(str(path))
     values = sitk.GetArrayFromImage(image)
-    if suffix_of(path) in STACKS and (pages := _pages_misread(path, image)) is not None:
-        return pages, Grid.of(pages.shape[1:], _spacing_of_stack(path, pages.ndim - 1))
-    if image.GetNumberOfComponentsPerPixel() > 1:
+    pages = tiff.misread_pages(path, image) if suffix_of(path) in STACKS else None
+    if pages is not None:
+        values = pages[None]
+    elif image.GetNumberOfComponentsPerPixel() > 1:
         values = np.moveaxis(values, -1, 0)
     elif not (image.GetDimension() == 3 and image.GetSize()[2] == 1):
         values = values[None]
@@ -194,8 +192,8 @@ def _read_picture(path: Path) -> tuple[np.ndarray, Grid]:
     if suffix_of(path) in PHOTOGRAPHS:
         return values, Grid.of(values.shape[1:])
     if len(values) == 1 and values.ndim == 4:
-        values = _channels_apart(values[0], _described(path)[0])
-    return values, Grid.of(values.shape[1:], _spacing_of_stack(path, values.ndim - 1))
+        values = tiff.channels_apart(values[0], tiff.described(path)[0])
+    return values, Grid.of(values.shape[1:], tiff.spacing_of(path, values.ndim - 1))
 
 
 def _read_series(folder: Path) -> tuple[np.ndarray, Grid]:
@@ -247,108 +245,9 @@ def grid_like(image: PathLike, label: PathLike, grid: Grid) -> Grid:
     if not silent or suffix_of(image) in PHOTOGRAPHS:
         return grid
     if suffix_of(image) in STACKS:  # its voxels need not be read
-        return Grid.of(grid.shape, _spacing_of_stack(Path(image), grid.dimensions))
+        return Grid.of(grid.shape, tiff.spacing_of(Path(image), grid.dimensions))
     found = read_voxels(image)[1]
     return found if found.shape == grid.shape else grid
-
-
-def _spacing_of_stack(path: Path, dimensions: int) -> tuple[float, ...] | None:
-    return _spacing_beside(path, dimensions) or _spacing_in_tags(path, dimensions)
-
-
-def _spacing_beside(path: Path, dimensions: int) -> tuple[float, ...] | None:
-    """A TIFF's spacing from the JSON beside it: ``{"spacing": [z, y, x]}``, nnU-Net's convention."""
-    stem = path.name[: -len(suffix_of(path))]
-    for name in (stem, stem.rpartition("_")[0]):
-        sidecar = path.with_name(f"{name}.json")
-        if name and sidecar.exists():
-            return _spacing_in(sidecar, dimensions)
-    return None
-
-
-def _spacing_in_tags(path: Path, dimensions: int) -> tuple[float, ...] | None:
-    """A TIFF's spacing where ImageJ or OME wrote it, in mm; a plain resolution is dots per inch and says nothing."""
-    said, per_pixel = _described(path)
-    if "PhysicalSizeX" in said:
-        found = [_physical_size(said, axis) for axis in "ZYX"]
-    elif said.startswith("ImageJ="):
-        facts = dict(line.partition("=")[::2] for line in said.splitlines())
-        unit = MILLIMETRES.get(facts.get("unit", "").replace("\\u00B5", "µ"), 0.0)
-        found = [float(facts.get("spacing") or 0) * unit, *(size * unit for size in per_pixel)]
-    else:
-        return None
-    spacing = tuple(found[-dimensions:])
-    return spacing if all(np.isfinite(s) and s > 0 for s in spacing) else None
-
-
-def _described(path: Path) -> tuple[str, list[float]]:
-    """What a TIFF says of itself in words, and the size of a pixel along y and x in a unit that the words tell."""
-    from PIL import Image as Pictures
-
-    with Pictures.open(path) as picture:
-        tags = getattr(picture, "tag_v2", {})
-        return str(tags.get(270, "")), [1 / float(tags[k]) if tags.get(k) else 0.0 for k in (283, 282)]
-
-
-def _pages_misread(path: Path, image: Any) -> np.ndarray | None:
-    """Pages of a TIFF, (1, page, y, x) or (1, y, x), that ITK brought to 8 bits: tiled ones of 16; None of all others.
-
-    Raises `ImageError` where channels lie side by side in a way that ITK mixes up.
-    """
-    from PIL import Image as Pictures
-    from PIL import ImageSequence, UnidentifiedImageError
-
-    with contextlib.suppress(UnidentifiedImageError), Pictures.open(path) as picture:
-        tags = getattr(picture, "tag_v2", {})
-        bits, samples = int(np.max(tags.get(258, 8))), int(tags.get(277, 1))
-        if bits <= 8 * image.GetSizeOfPixelComponent() and samples <= image.GetNumberOfComponentsPerPixel():
-            return None
-        if samples > 1:
-            raise ImageError(
-                f"{path.name} holds {samples} channels of {bits} bits, laid out in a way that is read wrongly here. "
-                "Save it with one file a channel, or as NIfTI or NRRD."
-            )
-        pages = np.stack([np.asarray(page) for page in ImageSequence.Iterator(picture)])[None]
-        return pages[:, 0] if pages.shape[1] == 1 else pages
-    return None
-
-
-def _channels_apart(pages: np.ndarray, said: str) -> np.ndarray:
-    """Pages (page, y, x) as (channel, *space), where ImageJ or OME says that several channels are among them.
-
-    >>> _channels_apart(np.zeros((6, 4, 5)), "ImageJ=1.11a\\nimages=6\\nchannels=2\\nslices=3").shape
-    (2, 3, 4, 5)
-    """
-    found = re.search(r'^channels=(\d+)$|SizeC="(\d+)"', said, re.MULTILINE)
-    count = int(found[1] or found[2]) if found else 1
-    if not 2 <= count <= MOST_CHANNELS or len(pages) % count:
-        return pages[None]
-    if 'DimensionOrder="XYZ' in said:
-        apart = pages.reshape(count, -1, *pages.shape[1:])
-    else:  # the channel counts first
-        apart = np.moveaxis(pages.reshape(-1, count, *pages.shape[1:]), 1, 0)
-    return apart[:, 0] if apart.shape[1] == 1 else apart
-
-
-def _physical_size(said: str, axis: str) -> float:
-    """One of OME's voxel sizes in mm; 0 where it says nothing."""
-    size = re.search(rf'PhysicalSize{axis}="([^"]+)"', said)
-    unit = re.search(rf'PhysicalSize{axis}Unit="([^"]+)"', said)
-    return float(size[1]) * MILLIMETRES.get(unit[1] if unit else "µm", 0.0) if size else 0.0
-
-
-def _spacing_in(sidecar: Path, dimensions: int) -> tuple[float, ...]:
-    try:
-        content = json.loads(sidecar.read_text())
-        spacing = tuple(float(s) for s in content["spacing"][-dimensions:])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ImageError(
-            f'{sidecar} does not say {{"spacing": [z, y, x]}} in millimetres ({type(error).__name__}: {error}). '
-            "Correct it, or remove it if the voxels are 1 mm."
-        ) from error
-    if len(spacing) != dimensions:
-        raise ImageError(f"{sidecar} gives {len(spacing)} spacing(s) for an image with {dimensions} axes.")
-    return spacing
 
 
 def _grid(size: Sequence[int], spacing: Sequence[float], origin: Sequence[float], direction: Any) -> Grid:

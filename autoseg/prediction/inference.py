@@ -54,7 +54,7 @@ def predict(
             images or with a DICOM series, or a tuple of paths, one a channel; a numpy array, a tuple of an array and
             its spacing, or an image of SimpleITK, nibabel or TorchIO. ``prediction.native`` is of the type that was
             given, on the same grid.
-        spacing: of arrays, mm in the array's order.
+        spacing: mm in the array's order, of arrays, and of images whose header is not to be believed.
         folder: label maps are written there as soon as they are made; the same call again computes only what is
             missing.
         mirroring: average over the mirror images that training has shown too; without it 3D takes an eighth of the

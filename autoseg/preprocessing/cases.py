@@ -109,7 +109,7 @@ def preprocess_case(
     Raises `PreprocessingError` naming the case where channels do not fit the plan, or a normalization goes wrong.
     Source: Isensee et al. 2021, Methods, 'Preprocessing'; nnU-Net 2.8 ``DefaultPreprocessor.run_case_npy``.
     """
-    image = _in_the_plans_order(name, image, configuration)
+    image = in_the_plans_order(name, image, configuration)
     cropped = crop_case(image, label_map, configuration)
     geometry, settings = cropped.geometry, configuration.resampling
     array, label = resampled(normalized(name, cropped, configuration), cropped.label, geometry, settings)
@@ -149,8 +149,11 @@ def crop_case(image: Image, label_map: LabelMap | None, configuration: Configura
     return CroppedCase(array=array, label=label, inside=inside, geometry=_geometry(image.grid, box, configuration))
 
 
-def _in_the_plans_order(name: str, image: Image, configuration: Configuration) -> Image:
-    """The image with its channels where the plan has those of the same names; other names count by their order."""
+def in_the_plans_order(name: str, image: Image, configuration: Configuration) -> Image:
+    """The image with its channels where the plan has those of the same names; other names count by their order.
+
+    Raises `PreprocessingError` where there are not as many.
+    """
     if len(image.channels) != len(configuration.normalization):
         raise PreprocessingError(
             f"case {name!r} has {len(image.channels)} channel(s) ({', '.join(image.channels)}), but the plan was made "

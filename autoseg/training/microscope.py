@@ -20,7 +20,14 @@ from autoseg.data.labels import Labels
 from autoseg.data.normalization import name_of
 from autoseg.evaluation.metrics import overlap
 from autoseg.planning.configuration import Configuration
-from autoseg.preprocessing.cases import CaseGeometry, crop_case, normalized, resampled, restore_label_map
+from autoseg.preprocessing.cases import (
+    CaseGeometry,
+    crop_case,
+    in_the_plans_order,
+    normalized,
+    resampled,
+    restore_label_map,
+)
 from autoseg.training.augmentation import Augmentation
 from autoseg.training.patches import PatchLocation, PatchRequest, Volume, cut_patches
 from autoseg.training.spatial import Batch
@@ -142,12 +149,14 @@ def microscope(
       scan > axes in order > cropped > normalized > resampled > patch > augmented 1 > back on the scan
     """
     image, label_map = load_pair(case)
+    image = in_the_plans_order(case.name, image, configuration)
     cropped = crop_case(image, label_map, configuration)
     geometry = cropped.geometry
     values = normalized(case.name, cropped, configuration)
     final = resampled(values, cropped.label, geometry, configuration.resampling)
     turned = [_in_order(a, geometry) for a in (image.array, label_map.array[None])]
-    returned = restore_label_map(np.maximum(_label(final[1]), 0), geometry, case.labels)
+    kept = np.maximum(_label(final[1]), 0)
+    returned = restore_label_map(kept, geometry, case.labels, settings=configuration.resampling)
 
     def stage(name: str, what: str, array: ImageArray, label: LabelArray | None, grid: Grid) -> Stage:
         return Stage(

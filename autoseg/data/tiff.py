@@ -1,0 +1,114 @@
+"""What TIFF files say beside their voxels, in the ways of ImageJ, OME and nnU-Net: spacing, channels and layout."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autoseg.core.errors import ImageError
+
+MILLIMETRES = {"mm": 1.0, "cm": 10.0, "µm": 1e-3, "um": 1e-3, "micron": 1e-3, "microns": 1e-3, "nm": 1e-6}
+MOST_CHANNELS = 8  # beyond it slices were counted as channels, as some programs do
+
+
+def spacing_of(path: Path, dimensions: int) -> tuple[float, ...] | None:
+    """A TIFF's spacing in mm, from the JSON beside it or its own tags; None where neither says it."""
+    return _spacing_beside(path, dimensions) or _spacing_in_tags(path, dimensions)
+
+
+def _spacing_beside(path: Path, dimensions: int) -> tuple[float, ...] | None:
+    """A TIFF's spacing from the JSON beside it: ``{"spacing": [z, y, x]}``, nnU-Net's convention."""
+    for name in (path.stem, path.stem.rpartition("_")[0]):
+        sidecar = path.with_name(f"{name}.json")
+        if name and sidecar.exists():
+            return _spacing_in(sidecar, dimensions)
+    return None
+
+
+def _spacing_in_tags(path: Path, dimensions: int) -> tuple[float, ...] | None:
+    """A TIFF's spacing where ImageJ or OME wrote it, in mm; a plain resolution is dots per inch and says nothing."""
+    said, per_pixel = described(path)
+    if "PhysicalSizeX" in said:
+        found = [_physical_size(said, axis) for axis in "ZYX"]
+    elif said.startswith("ImageJ="):
+        facts = dict(line.partition("=")[::2] for line in said.splitlines())
+        unit = MILLIMETRES.get(facts.get("unit", "").replace("\\u00B5", "µ"), 0.0)
+        found = [float(facts.get("spacing") or 0) * unit, *(size * unit for size in per_pixel)]
+    else:
+        return None
+    spacing = tuple(found[-dimensions:])
+    return spacing if all(np.isfinite(s) and s > 0 for s in spacing) else None
+
+
+def described(path: Path) -> tuple[str, list[float]]:
+    """What a TIFF says of itself in words, and the size of a pixel along y and x in a unit that the words tell."""
+    from PIL import Image as Pictures
+
+    with Pictures.open(path) as picture:
+        tags = getattr(picture, "tag_v2", {})
+        return str(tags.get(270, "")), [1 / float(tags[k]) if tags.get(k) else 0.0 for k in (283, 282)]
+
+
+def misread_pages(path: Path, image: Any) -> np.ndarray | None:
+    """The pages (page, y, x) of a TIFF of which ITK made 8 bits, as it does of tiles of 16; None of all others.
+
+    Raises `ImageError` where channels lie side by side in a way that ITK mixes up.
+    """
+    from PIL import Image as Pictures
+    from PIL import ImageSequence, UnidentifiedImageError
+
+    with contextlib.suppress(UnidentifiedImageError), Pictures.open(path) as picture:
+        tags = getattr(picture, "tag_v2", {})
+        bits, samples = int(np.max(tags.get(258, 8))), int(tags.get(277, 1))
+        if bits <= 8 * image.GetSizeOfPixelComponent() and samples <= image.GetNumberOfComponentsPerPixel():
+            return None
+        if samples > 1:
+            raise ImageError(
+                f"{path.name} holds {samples} channels of {bits} bits, laid out in a way that is read wrongly here. "
+                "Save it with one file a channel, or as NIfTI or NRRD."
+            )
+        return np.stack([np.asarray(page) for page in ImageSequence.Iterator(picture)])
+    return None
+
+
+def channels_apart(pages: np.ndarray, said: str) -> np.ndarray:
+    """Pages (page, y, x) as (channel, *space), where ImageJ or OME says that several channels are among them.
+
+    >>> channels_apart(np.zeros((6, 4, 5)), "ImageJ=1.11a\\nimages=6\\nchannels=2\\nslices=3").shape
+    (2, 3, 4, 5)
+    """
+    found = re.search(r'^channels=(\d+)$|SizeC="(\d+)"', said, re.MULTILINE)
+    count = int(found[1] or found[2]) if found else 1
+    if not 2 <= count <= MOST_CHANNELS or len(pages) % count:
+        return pages[None]
+    if 'DimensionOrder="XYZ' in said:
+        apart = pages.reshape(count, -1, *pages.shape[1:])
+    else:  # the channel counts first
+        apart = np.moveaxis(pages.reshape(-1, count, *pages.shape[1:]), 1, 0)
+    return apart[:, 0] if apart.shape[1] == 1 else apart
+
+
+def _physical_size(said: str, axis: str) -> float:
+    """One of OME's voxel sizes in mm; 0 where it says nothing."""
+    size = re.search(rf'PhysicalSize{axis}="([^"]+)"', said)
+    unit = re.search(rf'PhysicalSize{axis}Unit="([^"]+)"', said)
+    return float(size[1]) * MILLIMETRES.get(unit[1] if unit else "µm", 0.0) if size else 0.0
+
+
+def _spacing_in(sidecar: Path, dimensions: int) -> tuple[float, ...]:
+    try:
+        content = json.loads(sidecar.read_text())
+        spacing = tuple(float(s) for s in content["spacing"][-dimensions:])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ImageError(
+            f'{sidecar} does not say {{"spacing": [z, y, x]}} in millimetres ({type(error).__name__}: {error}). '
+            "Correct it, or remove it if the voxels are 1 mm."
+        ) from error
+    if len(spacing) != dimensions:
+        raise ImageError(f"{sidecar} gives {len(spacing)} spacing(s) for an image with {dimensions} axes.")
+    return spacing
