@@ -101,6 +101,17 @@ def test_a_label_map_saved_as_jpeg_is_named_and_read_as_the_nearest_declared_val
     assert not [f for f in autoseg.check(corrected, show_progress=False) if f.severity == "error"]
 
 
+def test_an_image_saved_as_jpeg_is_no_smeared_label_map(tmp_path: Path) -> None:
+    write_smeared(tmp_path)
+    noise = np.random.default_rng(0).integers(0, 256, (40, 48)).astype(np.uint8)
+    for name in "abc":
+        write(tmp_path / f"masks/{name}.jpg", noise)
+    globs = f"{tmp_path}/images/*", f"{tmp_path}/masks/*"
+    dataset = dataset_from_files(*globs, label_names={"background": 0, "cell": 255})
+    (found,) = (f for f in autoseg.check(dataset, show_progress=False) if f.severity == "error")
+    assert found.check == "intensities"
+
+
 def test_labels_too_near_for_a_jpeg_are_not_guessed(tmp_path: Path) -> None:
     write_smeared(tmp_path, top=20)
     globs = f"{tmp_path}/images/*", f"{tmp_path}/masks/*"

@@ -276,15 +276,16 @@ class Shelf:
         if kept.get("key") == key and isinstance(files, dict):
             self.files = files
         self._note()  # fails here, before anything is computed, where the folder cannot be written
-        stale = [path for name in set(files) - set(self.files) if (path := folder / Path(name).name).exists()]
-        if stale:
+        others = [path for name in set(files) - set(self.files) if (path := folder / Path(name).name).exists()]
+        if others:
+            aside = folder / f"earlier_{kept.get('key')}"
             warnings.warn(
-                f"{folder} held {len(stale)} label maps that another model predicted; they are deleted. To keep both, "
-                "give each model a folder.",
+                f"{folder} held {len(others)} label maps that another model predicted; they are now in {aside.name}.",
                 stacklevel=2,
             )
-        for path in stale:
-            path.unlink(missing_ok=True)
+            aside.mkdir(exist_ok=True)
+        for path in others:
+            path.replace(aside / path.name)
 
     def path_of(self, case: Case) -> Path:
         """The file of a case."""

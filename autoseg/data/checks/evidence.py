@@ -15,7 +15,7 @@ from autoseg.data.dataset import Case
 from autoseg.data.formats import LOSSY, read_grid, suffix_of
 from autoseg.data.geometry import Grid
 from autoseg.data.images import Image, LabelMap, without_copies
-from autoseg.data.label_values import FEW, count_colours, count_values, flatness
+from autoseg.data.label_values import FEW, count_colours, count_values, flatness, mostly_near
 from autoseg.data.labels import FileValue, Labels
 
 SAMPLE = 200_000  # voxels that percentiles and flatness are read from
@@ -71,8 +71,8 @@ class LabelEvidence:
     `values` are the most frequent ones with their voxels, whole numbers or, where `channels` is more than one, colours;
     `distinct` is how many there are. `flatness` is the share of neighbouring voxels, one of them labelled, that agree:
     near 1 for labels, near 0 for intensities. `grey` says that it was stored as colours, all of them grey, `smeared`
-    that it is a JPEG with values that nobody declared. `leftward` is how far to the left, in mm, the middle of each
-    label lies that has a side.
+    that it is a JPEG whose values lie around the declared ones. `leftward` is how far to the left, in mm, the middle of
+    each label lies that has a side.
     """
 
     grid: Grid
@@ -121,7 +121,7 @@ def look_at(case: Case, *, labelled: bool) -> Evidence:
     label_map = _label_map(case, stored, grid)
     label = replace(_of_label(stored, label_map.grid, case.labels), grey=grey, leftward=_leftward(label_map))
     if case.label_path is not None and suffix_of(case.label_path) in LOSSY:
-        label = replace(label, smeared=not set(label.values) <= set(case.labels.stored))
+        label = replace(label, smeared=_is_smeared(label, case.labels))
     return Evidence(
         name=case.name,
         image=seen,
@@ -206,6 +206,14 @@ def _of_label(stored: np.ndarray, grid: Grid, labels: Labels) -> LabelEvidence:
         flatness=1.0 if set(counts) <= known else flatness(stored[0]),
         content=_content(stored),
     )
+
+
+def _is_smeared(label: LabelEvidence, labels: Labels) -> bool:
+    """Whether a JPEG's values lie around those that are declared."""
+    if labels.has_colours or label.channels > 1 or set(label.values) <= set(labels.stored):
+        return False
+    found, meant = ({int(v): n for v, n in label.values.items() if not isinstance(v, tuple)}, labels.stored)
+    return mostly_near(found, [v for v in meant if isinstance(v, int)])
 
 
 def _leftward(label_map: LabelMap) -> dict[str, float]:
