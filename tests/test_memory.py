@@ -106,3 +106,9 @@ def test_arrays_that_do_not_fit_are_named(images: list, labels: list, options: d
 def test_what_cannot_be_predicted_is_named(what: object, message: str) -> None:
     with pytest.raises(DatasetError, match=message):
         case_from(what, channels=("CT",), labels=LABELS)
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "a\\b", "", "..", 3])
+def test_a_case_is_called_so_that_files_can_be(name):
+    with pytest.raises(DatasetError, match="its name becomes that of files"):
+        dataset_from_arrays([np.zeros((4, 5, 6))], [np.zeros((4, 5, 6), int)], names=[name])

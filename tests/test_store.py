@@ -372,9 +372,3 @@ def test_a_dataset_whose_labels_mean_something_else_than_the_plans_is_refused(da
     more = Labels({**LABELS.names, "third": 3})
     with pytest.raises(PreprocessingError, match=r"values are \(0, 1, 2, 3\) against \(0, 1, 2\)"):
         quiet(replace(dataset, labels=more))
-
-
-def test_a_case_is_not_called_as_a_folder(dataset):
-    for name in ("../x", "", "..", 3):
-        with pytest.raises(DatasetError, match="a case is called"):
-            replace(dataset, training=(replace(dataset.training[0], name=name),))
