@@ -172,3 +172,14 @@ def test_millimetres_need_the_spacing_of_both(judged):
     assert autoseg.evaluate(coarse, dataset).mean == 1
     with pytest.raises(EvaluationError, match="lie otherwise in the world, spacing"):
         autoseg.surface_table(coarse, dataset)
+
+
+def test_arrays_know_no_direction_and_are_compared(judged):
+    dataset, perfect = judged
+    arrays = autoseg.dataset_from_arrays(
+        [case.image().array for case in dataset],
+        [case.label().array for case in dataset],
+        names=[case.name for case in dataset],
+        label_names=dict(dataset.labels.names),
+    )
+    assert autoseg.evaluate(perfect, arrays).mean == 1

@@ -15,6 +15,7 @@ from autoseg.core.serialization import write_text
 from autoseg.core.shown import Shown, ask_display
 from autoseg.core.types import PathLike
 from autoseg.data.dataset import Dataset
+from autoseg.data.geometry import Grid
 from autoseg.data.images import LabelMap
 from autoseg.evaluation.metrics import Overlap, overlap
 from autoseg.prediction.inference import Prediction
@@ -168,7 +169,8 @@ def score_case(name: str, predicted: LabelMap, reference: LabelMap) -> list[Scor
 def require_comparable(name: str, predicted: LabelMap, reference: LabelMap, *, in_millimetres: bool = False) -> None:
     """Raise `EvaluationError` where voxels of the two maps, or their values, do not stand for the same.
 
-    Where they lie only matters as far as axes go; `in_millimetres` their spacing does, too.
+    Where they lie only matters as far as axes go, unless one was an array that knows of none; `in_millimetres` their
+    spacing does, too.
     """
     if predicted.array.shape != reference.array.shape:
         raise EvaluationError(
@@ -181,12 +183,18 @@ def require_comparable(name: str, predicted: LabelMap, reference: LabelMap, *, i
             "that was trained on, such as what check().apply() returned."
         )
     ours, theirs = predicted.grid, reference.grid
-    turned = np.abs(np.subtract(ours.direction, theirs.direction)).max() > TURNED
+    known = not (_is_silent(ours) or _is_silent(theirs))
+    turned = known and np.abs(np.subtract(ours.direction, theirs.direction)).max() > TURNED
     if turned or (in_millimetres and not np.allclose(ours.spacing, theirs.spacing, rtol=0.01)):
         raise EvaluationError(
             f"case {name!r}: prediction and reference lie otherwise in the world, {ours.difference(theirs)}. Where the "
             "label map's header is wrong, autoseg.data.fixes.lay_labels_on_images(dataset) leaves it out."
         )
+
+
+def _is_silent(grid: Grid) -> bool:
+    """Whether a grid is that of an array, which says nothing of its place in the world."""
+    return grid == Grid.of(grid.shape, grid.spacing)
 
 
 def _mean(values: Iterable[float]) -> float:
