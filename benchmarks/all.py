@@ -39,6 +39,8 @@ JOBS = {  # name: the script and its arguments, with {nnunet}, {data} and {golde
     "membranes": "accuracy.py {data}/ISBI2012_EM --minutes 5 --nnunet {nnunet}",
     "heart": "accuracy.py {data}/SunnybrookLV3D --minutes 5 --nnunet {nnunet}",
     "nuclei": "accuracy.py {data}/OvuleNuclei3D --minutes 5 --nnunet {nnunet}",
+    "heart_2d": "accuracy.py {data}/SunnybrookLV3D --configuration 2d --minutes 5 --nnunet {nnunet}",
+    "nuclei_2d": "accuracy.py {data}/OvuleNuclei3D --configuration 2d --minutes 5 --nnunet {nnunet}",
     "doubt": "doubt.py {data}/" + HIPPOCAMPUS,
     "scaling": "scaling.py {data}/" + HIPPOCAMPUS,
     "full_run": "full_run.py {data}/" + HIPPOCAMPUS + " --minutes 2",
@@ -47,9 +49,11 @@ JOBS = {  # name: the script and its arguments, with {nnunet}, {data} and {golde
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--nnunet", required=True, help="the python of an environment with nnunetv2")
-    parser.add_argument("--data", required=True, help="the folder that holds the datasets")
-    parser.add_argument("--golden", required=True, help="recorded plans, golden_plans.jsonl.gz")
+    parser.add_argument(
+        "--nnunet", required=True, type=os.path.abspath, help="the python of an environment with nnunetv2"
+    )
+    parser.add_argument("--data", required=True, type=os.path.abspath, help="the folder that holds the datasets")
+    parser.add_argument("--golden", required=True, type=os.path.abspath, help="recorded plans, golden_plans.jsonl.gz")
     parser.add_argument("--only", nargs="+", choices=sorted(JOBS), default=list(JOBS), metavar="NAME")
     options = parser.parse_args()
     RESULTS.mkdir(exist_ok=True)

@@ -270,3 +270,16 @@ def test_ignore_among_the_label_names_is_the_ignore_label(tmp_path: Path) -> Non
     assert dataset.labels.ignore == 2 and list(dataset.labels.regions) == ["cell"]
     with pytest.raises(DatasetError, match=r"label 'cell' has the value 1.5; it must be a whole number"):
         dataset_from_files([image], [label], label_names={"background": 0, "cell": 1.5})
+
+
+@pytest.mark.parametrize("given", [str, Path])
+def test_a_folder_is_all_that_lies_in_it(tmp_path: Path, given: type) -> None:
+    for name in "ab":
+        write(tmp_path / f"my [images]/{name}.png", grey())
+        write(tmp_path / f"masks/{name}_mask.png", mask(1))
+    images, masks = given(tmp_path / "my [images]"), given(tmp_path / "masks")
+    dataset = dataset_from_files(images, masks, test=images)
+    assert [c.name for c in dataset] == ["a", "b"]
+    assert [c.name for c in dataset.test] == ["test_a", "test_b"]
+    with pytest.raises(DatasetError, match="no image matches .*nothing"):
+        dataset_from_files(tmp_path / "nothing", masks)

@@ -19,7 +19,7 @@ from autoseg.data.images import default_channels, without_copies
 from autoseg.data.label_values import FEW, FLAT, count_colours, count_values, flatness, smeared_from
 from autoseg.data.labels import FileValue, Labels, Values, labels_from_json
 
-Files = str | Sequence[PathLike | Sequence[PathLike]]  # a glob pattern, or a path (or a path a channel) for each case
+Files = PathLike | Sequence[PathLike | Sequence[PathLike]]  # pattern or folder, or a path (or one a channel) a case
 SAMPLE = 16  # photographs that are looked at to know whether they are in colour
 MOST = 256  # values beyond which a label map is taken for an image
 PARTS = r"(image|img|scan|volume|label|labels|mask|masks|seg|segmentation|gt|manual\d*)"
@@ -39,8 +39,8 @@ def dataset_from_files(
     """A dataset of images and label maps wherever they lie.
 
     Args:
-        images: a glob pattern, or a list with a path for each case, or with a list of paths, one a channel.
-        labels: a glob pattern or a list, one a case. Patterns are matched by name; lists are taken in their order.
+        images: a folder, a glob pattern, or a list with a path for each case, or with a list of paths, one a channel.
+        labels: likewise, one a case. Folders and patterns are matched by name; lists are taken in their order.
         channels: their names; ``CT`` decides the normalization. From the first image where they are not given.
         label_names: every label with its value, such as ``{"background": 0, "liver": 255}``; predictions are written
             with these values. Without it all label maps are read once, and each value that occurs becomes a label.
@@ -63,18 +63,20 @@ def dataset_from_files(
         for case, (paths, label) in pairs.items()
     )
     given = _listed(test)
-    given = _together(given, len(training[0].image_paths)) if isinstance(test, str) else given
+    given = _together(given, len(training[0].image_paths)) if isinstance(test, str | Path) else given
     rest = {stem if (stem := stem_of(paths[0])) not in pairs else f"test_{stem}": paths for paths in given}
     tests = tuple(Case(name=n, image_paths=p, label_path=None, channels=named, labels=meaning) for n, p in rest.items())
     return number_labels(Dataset(name=name, folder=None, channels=named, labels=meaning, training=training, test=tests))
 
 
 def _listed(files: Files) -> list[tuple[Path, ...]]:
-    """The paths of each entry; of a pattern each file is one, and each folder with a DICOM series."""
-    if not isinstance(files, str):
+    """The paths of each entry; of a folder or a pattern each file is one, and each folder with a DICOM series."""
+    if not isinstance(files, str | Path):
         entries = [(f,) if isinstance(f, str | Path) else tuple(f) for f in files]
         return [tuple(_existing(Path(p)) for p in entry) for entry in entries]
-    found = [Path(p) for p in sorted(glob.glob(files, recursive=True))]  # noqa: PTH207
+    whole = Path(files).is_dir() and not _holds_series(Path(files))
+    pattern = f"{glob.escape(str(files))}/*" if whole else str(files)
+    found = [Path(p) for p in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207
     series = [path for path in found if path.is_dir() and _holds_series(path)]
     pictures = [p for p in found if p.is_file() and suffix_of(p) in SUFFIXES and p.parent not in series]
     return [(path,) for path in (*series, *pictures)]
@@ -100,8 +102,7 @@ def images_in(folder: Path, channels: int) -> list[tuple[Path, ...]]:
 
     Raises `DatasetError` where there is nothing.
     """
-    pattern = f"{glob.escape(str(folder))}/*"
-    found = [paths for paths in _listed(pattern) if paths[0].is_file() and suffix_of(paths[0]) != ".dcm"]
+    found = [paths for paths in _listed(folder) if paths[0].is_file() and suffix_of(paths[0]) != ".dcm"]
     found = _together(found, channels)
     if not found:
         places = [folder, *sorted(p for p in folder.iterdir() if p.is_dir())]
@@ -145,9 +146,9 @@ def _pairs(images: Files, labels: Files) -> dict[str, tuple[tuple[Path, ...], Pa
     shown, drawn = _listed(images), [paths[0] for paths in _listed(labels)]
     for what, found, given in (("image", shown, images), ("label map", drawn, labels)):
         if not found:
-            where = f"matches {given!r}" if isinstance(given, str) else "was given"
+            where = f"matches '{given}'" if isinstance(given, str | Path) else "was given"
             raise DatasetError(f"no {what} {where}. Readable: {', '.join(s[1:] for s in SUFFIXES)}.")
-    if isinstance(images, str) or isinstance(labels, str):
+    if isinstance(images, str | Path) or isinstance(labels, str | Path):
         return matched([paths for paths in shown if paths[0] not in drawn], drawn)
     if len(shown) != len(drawn):
         raise DatasetError(f"{len(shown)} images and {len(drawn)} label maps: give one of each, in one order.")
