@@ -225,6 +225,10 @@ def test_a_broken_case_leaves_the_others_in_the_dataset(stages, tmp_path):
     cases = (replace(dataset.training[0], image_paths=(broken,)), *dataset.training[1:])
     html = render(replace(dataset, training=cases))
     assert "cannot be shown" in html and html.count('class="as-picture"') == 4
+    assert "autoseg.check(dataset) looks at all cases" in html
+    blind = (replace(dataset.training[0], label_path=broken), *dataset.training[1:])
+    html = render(replace(dataset, training=blind))
+    assert "without labels" in html and html.count('class="as-picture"') == 5
     with pytest.raises(DatasetError, match="cannot be read"):
         render(cases[0])
     assert "(no picture: DatasetError" in cases[0]._repr_html_()

@@ -91,27 +91,36 @@ def case_pictures(cases: Sequence[Case], *, most: int = THUMBNAILS) -> Html:
     """Pictures of cases spread over the list, as many as are read in a moment, with the legend of their labels."""
     chosen = [cases[i] for i in np.linspace(0, len(cases) - 1, min(most, len(cases))).astype(int)]
     shown: list[list[tuple[Html, object]]] = []
+    problems: list[str] = []
     left = READ_AT_ONCE
     for case in chosen:
         left -= bytes_of(case)
         if left < 0:
             break
-        shown.append([(_case_thumbnail(case), case.name)])
+        shown.append([_pictured(case, problems)])
     if not shown:
         return text(f"One case is {size(bytes_of(cases[0]))} on disk, so none is read here; dataset[name] shows one.")
-    return join(gallery(*shown), legend(cases[0].labels) if cases[0].has_label else None)
+    said = text(problems[0], " autoseg.check(dataset) looks at all cases.") if problems else None
+    return join(gallery(*shown), legend(cases[0].labels) if cases[0].has_label else None, said)
 
 
 def bytes_of(case: Case) -> int:
     return sum(path.stat().st_size for path in (*case.image_paths, case.label_path) if path and path.exists())
 
 
-def _case_thumbnail(case: Case) -> Html:
-    """A picture of a case, or the reason why there is none: one bad file must not hide the others."""
+def _pictured(case: Case, problems: list[str]) -> tuple[Html, str]:
+    """What can be drawn of a case, and its caption; `problems` gain the rest: one bad file must not hide the others."""
+    overlay, caption = Overlay(), case.name
     try:
-        return thumbnail(case.image(), overlay_of(case.label() if case.has_label else None))
+        overlay = overlay_of(case.label() if case.has_label else None)
     except DatasetError as error:
-        return tag("span", "cannot be shown: ", str(error), class_="as-missing")
+        problems.append(str(error))
+        caption += ", without labels"
+    try:
+        return thumbnail(case.image(), overlay), caption
+    except DatasetError as error:
+        problems.append(str(error))
+        return tag("span", "cannot be shown"), case.name
 
 
 @render.register
