@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from autoseg.core.errors import ImageError
-from autoseg.core.types import Axes, Shape, Spacing
+from autoseg.core.types import Axes, Shape, Spacing, by
 
 Matrix = tuple[tuple[float, ...], ...]
 PAIRS = ("LR", "PA", "SI")  # letters of the world's axes, growing and shrinking
@@ -156,7 +156,7 @@ class Grid:
         Tolerances are nnU-Net's: numpy's `allclose`.
         """
         if self.shape != other.shape:
-            return f"shape {'x'.join(map(str, self.shape))} against {'x'.join(map(str, other.shape))}"
+            return f"shape {by(self.shape)} against {by(other.shape)}"
         for name in ("spacing", "origin", "direction"):
             mine, yours = (np.asarray(getattr(g, name)) for g in (self, other))
             if not np.allclose(mine, yours, rtol=1e-5, atol=1e-3 if name == "origin" else 1e-5):

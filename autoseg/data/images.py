@@ -12,7 +12,7 @@ import numpy as np
 from autoseg.core.errors import ImageError
 from autoseg.core.serialization import atomic_path, write_json
 from autoseg.core.shown import Shown
-from autoseg.core.types import ImageArray, LabelArray, PathLike
+from autoseg.core.types import ImageArray, LabelArray, PathLike, by
 from autoseg.data.exchange import to_nibabel, to_sitk, to_torchio, voxels_from
 from autoseg.data.formats import PHOTOGRAPHS, STACKS, WRITABLE, read_voxels, suffix_of
 from autoseg.data.geometry import Grid
@@ -76,9 +76,7 @@ class Image(Shown):
         return np.array(self.array, dtype=dtype, copy=copy)
 
     def __repr__(self) -> str:
-        shape = "x".join(map(str, self.grid.shape))
-        spacing = "x".join(f"{s:.3g}" for s in self.grid.spacing)
-        return f"Image({shape} voxels of {spacing} mm, {', '.join(self.channels)})"
+        return f"Image({by(self.grid.shape)} voxels of {by(self.grid.spacing, 3)} mm, {', '.join(self.channels)})"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,8 +118,7 @@ class LabelMap(Shown):
         return np.array(self.array, dtype=dtype, copy=copy)
 
     def __repr__(self) -> str:
-        shape = "x".join(map(str, self.grid.shape))
-        return f"LabelMap({shape} voxels, {self.labels!r})"
+        return f"LabelMap({by(self.grid.shape)} voxels, {self.labels!r})"
 
 
 def default_channels(count: int) -> tuple[str, ...]:

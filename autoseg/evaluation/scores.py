@@ -13,7 +13,7 @@ import numpy as np
 from autoseg.core.errors import EvaluationError
 from autoseg.core.serialization import write_text
 from autoseg.core.shown import Shown, ask_display
-from autoseg.core.types import PathLike
+from autoseg.core.types import PathLike, by
 from autoseg.data.dataset import Dataset
 from autoseg.data.geometry import Grid
 from autoseg.data.images import LabelMap
@@ -174,8 +174,8 @@ def require_comparable(name: str, predicted: LabelMap, reference: LabelMap, *, i
     """
     if predicted.array.shape != reference.array.shape:
         raise EvaluationError(
-            f"case {name!r}: the prediction is {'x'.join(map(str, predicted.array.shape))} voxels but the reference "
-            f"{'x'.join(map(str, reference.array.shape))}. Predict on the image that belongs to this reference."
+            f"case {name!r}: the prediction is {by(predicted.array.shape)} voxels but the reference "
+            f"{by(reference.array.shape)}. Predict on the image that belongs to this reference."
         )
     if difference := predicted.labels.difference(reference.labels):
         raise EvaluationError(

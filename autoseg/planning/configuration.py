@@ -9,7 +9,7 @@ import numpy as np
 
 from autoseg.core.errors import PlanError
 from autoseg.core.shown import Shown
-from autoseg.core.types import Axes, Shape, Spacing
+from autoseg.core.types import Axes, Shape, Spacing, by
 from autoseg.data.labels import Labels
 from autoseg.data.normalization import Normalization
 
@@ -93,8 +93,7 @@ class AugmentationSettings:
 
     def __str__(self) -> str:
         plane = " in the plane" if self.dummy_2d else ""
-        cut = "x".join(map(str, self.initial_patch_size))
-        return f"turned up to {self.rotation_degrees:g} degrees{plane}, cut from {cut}"
+        return f"turned up to {self.rotation_degrees:g} degrees{plane}, cut from {by(self.initial_patch_size)}"
 
     def without_mirroring(self) -> AugmentationSettings:
         """The same geometry with no axis mirrored."""
@@ -156,9 +155,8 @@ class Configuration(Shown):
         return len(self.patch_size)
 
     def __repr__(self) -> str:
-        patch, spacing = "x".join(map(str, self.patch_size)), "x".join(f"{s:.3g}" for s in self.spacing)
         return (
             f"Configuration({self.name!r} for {self.dataset_name!r})\n"
-            f"  patch {patch} at {spacing} mm, batch {self.batch_size}\n"
+            f"  patch {by(self.patch_size)} at {by(self.spacing, 3)} mm, batch {self.batch_size}\n"
             f"  {self.network.kind} U-Net, {self.network.stages} stages, features {self.network.features}"
         )

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from autoseg.core.errors import PlanError
-from autoseg.core.types import Spacing
+from autoseg.core.types import Spacing, by
 from autoseg.data.case_facts import CaseFacts
 from autoseg.data.fingerprint import Fingerprint
 from autoseg.data.geometry import PLANAR_SPACING
@@ -81,7 +80,7 @@ def check_fingerprint(fingerprint: Fingerprint) -> None:
         solid = next(case for case in fingerprint.cases if not _is_planar(case))
         raise PlanError(
             f"{len(planar)} of {len(fingerprint.cases)} cases are 2D (such as {planar[0].name!r}), the others 3D (such "
-            f"as {solid.name!r}: {_by(solid.cropped_shape)}). One plan cannot serve both: split the dataset in two, "
+            f"as {solid.name!r}: {by(solid.cropped_shape)}). One plan cannot serve both: split the dataset in two, "
             "or cut the 3D images into slices."
         )
 
@@ -106,7 +105,3 @@ def _is_planar(case: CaseFacts) -> bool:
     """Whether a case came from a 2D image: one slice, whose spacing is nnU-Net's mark for "none"."""
     marks = (PLANAR_SPACING, PLANAR_SPACING * max(case.spacing[1:]))
     return case.cropped_shape[0] == 1 and any(math.isclose(case.spacing[0], mark) for mark in marks)
-
-
-def _by(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape))

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from autoseg.core.errors import PlanError
-from autoseg.core.types import Shape, Spacing
+from autoseg.core.types import Shape, Spacing, by
 from autoseg.planning.budget import Budget, Preset
 from autoseg.planning.configuration import NetworkSpec
 from autoseg.planning.topology import divisor_of, padded, strides_for
@@ -176,8 +176,8 @@ def shrinking_patches(
             raise PlanError(_no_patch(memory, seen))
 
 
-def _shortened(patch: Shape, axis: int, by: int) -> Shape:
-    return (*patch[:axis], patch[axis] - by, *patch[axis + 1 :])
+def _shortened(patch: Shape, axis: int, step: int) -> Shape:
+    return (*patch[:axis], patch[axis] - step, *patch[axis + 1 :])
 
 
 def _no_patch(memory: MemoryModel, seen: set[Shape]) -> str:
@@ -185,6 +185,6 @@ def _no_patch(memory: MemoryModel, seen: set[Shape]) -> str:
     name = "2d" if len(smallest) == 2 else "3d_fullres"
     return (
         f"no patch fits in {memory.budget.gpu_memory_gb:g} GB: the smallest one tried, "
-        f"{'x'.join(map(str, smallest))} voxels, still needs more. Raise Budget(memory_gb=...), "
+        f"{by(smallest)} voxels, still needs more. Raise Budget(memory_gb=...), "
         f"or plan other images: {name} at a coarser spacing, or given={{'dimensions': (2,)}} for 2d alone."
     )

@@ -9,7 +9,7 @@ import numpy as np
 
 from autoseg.core.errors import PreprocessingError
 from autoseg.core.shown import Shown
-from autoseg.core.types import Axes, ImageArray, LabelArray, Mask, Shape, Spacing
+from autoseg.core.types import Axes, ImageArray, LabelArray, Mask, Shape, Spacing, by
 from autoseg.data.case_facts import bounding_box, nonzero_mask
 from autoseg.data.geometry import Box, Grid
 from autoseg.data.images import Image, LabelMap
@@ -90,15 +90,11 @@ class PreprocessedCase(Shown):
     class_locations: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        shape, spacing = _x(self.geometry.shape), "x".join(f"{s:.3g}" for s in self.geometry.resampled.spacing)
+        size = f"{by(self.geometry.shape)} voxels of {by(self.geometry.resampled.spacing, 3)} mm"
         return (
-            f"PreprocessedCase({self.name!r}: {shape} voxels of {spacing} mm, {', '.join(self.channels)})\n"
-            f"  from {_x(self.geometry.original.shape)}, cropped to {_x(self.geometry.shape_before_resampling)}"
+            f"PreprocessedCase({self.name!r}: {size}, {', '.join(self.channels)})\n"
+            f"  from {by(self.geometry.original.shape)}, cropped to {by(self.geometry.shape_before_resampling)}"
         )
-
-
-def _x(shape: Shape) -> str:
-    return "x".join(map(str, shape))
 
 
 def preprocess_case(
@@ -206,7 +202,7 @@ def normalized(name: str, case: CroppedCase, configuration: Configuration) -> Im
 def _problem(normalized: np.ndarray, shape: Shape) -> str:
     """What keeps a normalized channel from being used; empty if nothing does."""
     if normalized.shape != shape:
-        return f"{_x(normalized.shape) or 'a single number'} values for {_x(shape)} voxels. It must return its channel."
+        return f"{by(normalized.shape) or 'a single number'} values for {by(shape)} voxels. It must return its channel."
     wrong = int(normalized.size - np.isfinite(normalized).sum())
     return f"{wrong} voxels that are NaN or infinite. Does it divide by zero?" if wrong else ""
 
@@ -342,6 +338,6 @@ def _to_numpy(array: Any) -> np.ndarray:
 def _check_shape(shape: Shape, geometry: CaseGeometry) -> None:
     if tuple(shape) != geometry.shape:
         raise PreprocessingError(
-            f"a prediction of {_x(shape)} voxels does not fit this case, which has {_x(geometry.shape)} "
+            f"a prediction of {by(shape)} voxels does not fit this case, which has {by(geometry.shape)} "
             "on the plan's grid."
         )

@@ -61,11 +61,6 @@ def few(words: Sequence[object], most: int = 3) -> str:
     return f"{shown} and {len(words) - most} more" if len(words) > most else shown
 
 
-def times(shape: Sequence[float]) -> str:
-    """``35x52x34``"""
-    return "x".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in shape)
-
-
 def factor(value: float) -> str:
     """How many times: three digits, without an exponent where it is large.
 
