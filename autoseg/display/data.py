@@ -156,11 +156,6 @@ def show_case(case: Case) -> str:
     )
 
 
-def present_in(label_map: LabelMap) -> tuple[int, ...]:
-    """The values that occur."""
-    return tuple(np.unique(label_map.array).tolist())
-
-
 def grid_facts(grid: Grid) -> dict[str, object]:
     """Shape, spacing, extent and orientation in words."""
     unit = unit_of(grid)

@@ -99,8 +99,3 @@ class MicroscopeExplorer(Interactive):
             window=window_of(channel, name),
             scale=self.scale * SHARP,
         )
-
-
-def explore_microscope(seen: Microscope) -> MicroscopeExplorer:
-    """The widget of a microscope."""
-    return MicroscopeExplorer(seen)

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from autoseg.core.errors import AutosegError
 from autoseg.data.dataset import Case
 from autoseg.data.images import LabelMap
-from autoseg.data.labels import Labels
 from autoseg.display import render
 from autoseg.display.charts import strip
 from autoseg.display.colours import bar, colour_of, colour_of_region, legend, swatch
@@ -163,13 +162,9 @@ def _essence(evaluation: Evaluation) -> dict[str, object]:
     }
 
 
-def _labels_of(evaluation: Evaluation) -> Labels | None:
-    return evaluation.predictions[0].label_map.labels if evaluation.predictions else None
-
-
 def colours(evaluation: Evaluation) -> dict[str, str]:
     """The colour of each label or region."""
-    labels = _labels_of(evaluation)
+    labels = evaluation.predictions[0].label_map.labels if evaluation.predictions else None
     return {
         name: colour_of(i + 1) if labels is None else colour_of_region(labels, name)
         for i, name in enumerate(evaluation.labels)

@@ -116,7 +116,7 @@ class Evaluation(Shown):
 
     def explore(self) -> Any:
         """A widget: a dot and a row for each case; a click on one shows the case."""
-        return ask_display("explorers", "explore_evaluation", self)
+        return ask_display("explorers", "EvaluationExplorer", self)
 
     def to_csv(self, path: PathLike) -> Path:
         """Write the table in one step."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, overload
 
@@ -68,9 +68,6 @@ class Suspects(Shown, Sequence[Suspect]):
 
     def __len__(self) -> int:
         return len(self.items)
-
-    def __iter__(self) -> Iterator[Suspect]:
-        return iter(self.items)
 
     def table(self) -> pd.DataFrame:
         """One row a case, the most suspicious first."""

@@ -100,10 +100,6 @@ class ExplainedPlan(Shown):
                 return explained
         raise PlanError(f"this plans file has no {key!r}.")
 
-    def of_origin(self, origin: Origin) -> tuple[ExplainedKey, ...]:
-        """The keys of one origin."""
-        return tuple(explained for explained in self.keys if explained.origin == origin)
-
     @property
     def departures(self) -> tuple[ExplainedKey, ...]:
         """The keys that are not as the rules give."""

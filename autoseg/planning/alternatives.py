@@ -52,15 +52,12 @@ def _decisions_called(plan: Plan, name: str, value: Any) -> list[str]:
         return [d.name for d in called]
     if name in plan.given:  # of a configuration that these facts no longer have
         return [name]
-    raise PlanError(f"nothing is called {name!r}. {did_you_mean(name, [*names, *BUDGET, *FACTS, *_short_names(plan)])}")
+    known = {*names, *BUDGET, *FACTS, *(d.short_name for d in plan.trace)}
+    raise PlanError(f"nothing is called {name!r}. {did_you_mean(name, known)}")
 
 
 def _is_numbers(value: Any) -> bool:
     return isinstance(value, tuple) and all(isinstance(item, int | float) for item in value)
-
-
-def _short_names(plan: Plan) -> set[str]:
-    return {d.short_name for d in plan.trace}
 
 
 def _with_spacing(fingerprint: Fingerprint, value: Any) -> Fingerprint:

@@ -112,7 +112,7 @@ class Plan(Shown):
 
     def explore(self) -> Any:
         """A widget: sliders for memory, spacing, shape, cases, channels and preset, and what follows, at once."""
-        return ask_display("plan_explorer", "explore_plan", self)
+        return ask_display("plan_explorer", "PlanExplorer", self)
 
     def save(self, path: PathLike) -> Path:
         """Write ``plan.json``: what the plan was made from, and what was decided."""

@@ -171,7 +171,7 @@ class Training(Shown):
 
     def watch(self) -> Any:
         """A widget that follows the training while it runs, in this cell or another, and looks back at its epochs."""
-        return ask_display("training_watch", "watch_training", self)
+        return ask_display("training_watch", "TrainingWatch", self)
 
     # the loop
 

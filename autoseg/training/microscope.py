@@ -103,7 +103,7 @@ class Microscope(Shown):
 
     def explore(self) -> Any:
         """A widget: move the marked voxel over the scan, choose a stage, and draw augmentations of its patch."""
-        return ask_display("microscope_explorer", "explore_microscope", self)
+        return ask_display("microscope_explorer", "MicroscopeExplorer", self)
 
     def __iter__(self) -> Iterator[Stage]:
         return iter(self.stages)
