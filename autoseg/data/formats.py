@@ -52,7 +52,7 @@ def stem_of(path: Path) -> str:
 
 def file_state(path: Path) -> list[Any]:
     """Path, size and time of a file and of those that readers look for beside it: what changes when the image may."""
-    stem = path.name.removesuffix(suffix_of(path))
+    stem = stem_of(path)
     beside = [path.with_name(f"{name}.json") for name in {stem, stem.rpartition("_")[0]} if name]
     beside += [path.with_suffix(suffix) for suffix in (".raw", ".zraw")]
     found = [p for p in (path, *sorted(beside)) if p.exists()]

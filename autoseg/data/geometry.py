@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from autoseg.core.errors import ImageError
-from autoseg.core.types import Axes, Shape, Spacing, by
+from autoseg.core.types import Axes, Mask, Shape, Spacing, by
 
 Matrix = tuple[tuple[float, ...], ...]
 PAIRS = ("LR", "PA", "SI")  # letters of the world's axes, growing and shrinking
@@ -38,6 +38,10 @@ class Box:
     def slices(self) -> tuple[slice, ...]:
         """For indexing an array: ``array[(..., *box.slices)]``."""
         return tuple(slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
+
+    def grow(self, voxels: int) -> Box:
+        """The box with so many voxels around it; its end may lie beyond the array's, where a slice ends anyway."""
+        return Box(tuple(max(a - voxels, 0) for a in self.start), tuple(b + voxels for b in self.stop))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,3 +166,17 @@ class Grid:
             if not np.allclose(mine, yours, rtol=1e-5, atol=1e-3 if name == "origin" else 1e-5):
                 return f"{name} {np.round(mine, 4).tolist()} against {np.round(yours, 4).tolist()}"
         return ""
+
+
+def bounding_box(mask: Mask) -> Box:
+    """The tight box around a mask; the whole array where the mask is empty.
+
+    >>> bounding_box(np.array([[False, False, False], [False, True, True]]))
+    Box(start=(1, 1), stop=(2, 3))
+    """
+    start, stop = [], []
+    for axis in range(mask.ndim):
+        hit = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
+        start.append(int(hit[0]) if hit.size else 0)
+        stop.append(int(hit[-1]) + 1 if hit.size else mask.shape[axis])
+    return Box(tuple(start), tuple(stop))

@@ -14,7 +14,7 @@ from autoseg.core.serialization import atomic_path, write_json
 from autoseg.core.shown import Shown
 from autoseg.core.types import ImageArray, LabelArray, PathLike, by
 from autoseg.data.exchange import to_nibabel, to_sitk, to_torchio, voxels_from
-from autoseg.data.formats import PHOTOGRAPHS, STACKS, WRITABLE, read_voxels, suffix_of
+from autoseg.data.formats import PHOTOGRAPHS, STACKS, WRITABLE, read_voxels, stem_of, suffix_of
 from autoseg.data.geometry import Grid
 from autoseg.data.label_values import as_stored, meant_by
 from autoseg.data.labels import Labels
@@ -214,5 +214,5 @@ def write_label_map(label_map: LabelMap, path: PathLike) -> Path:
         except RuntimeError as error:  # SimpleITK's only error type
             raise OSError(None, str(error).strip().splitlines()[-1]) from error
     if suffix_of(path) in STACKS and set(label_map.grid.spacing) != {1.0}:  # a TIFF has no place for it
-        write_json(path.with_name(f"{path.name[: -len(suffix_of(path))]}.json"), {"spacing": label_map.grid.spacing})
+        write_json(path.with_name(f"{stem_of(path)}.json"), {"spacing": label_map.grid.spacing})
     return path

@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from autoseg.core.errors import DatasetError
+from autoseg.data.checks.survey import few
 from autoseg.data.dataset import Case, Dataset, Fold
 from autoseg.data.geometry import Grid
 from autoseg.data.images import Image, LabelMap
-from autoseg.data.labels import Labels
+from autoseg.data.labels import Labels, members
 from autoseg.display import render
 from autoseg.display.colours import IGNORED, bar, colour_of, legend, named, swatch
 from autoseg.display.html import (
@@ -52,7 +53,7 @@ def label_table(labels: Labels) -> Html:
     """Colour, name and value of each label or region."""
     rows: list[tuple[object, ...]] = []
     for name, value in labels.names.items():
-        values = (value,) if isinstance(value, int) else value
+        values = members(value)
         rows.append((join(*(swatch(colour_of(v)) for v in values if v), " ", name), ", ".join(map(str, values))))
     if labels.ignore is not None:
         rows.append((join(swatch(IGNORED), " ignore (nobody annotated it)"), labels.ignore))
@@ -73,7 +74,7 @@ def show_dataset(dataset: Dataset) -> str:
         dataset.name,
         facts(essence),
         case_pictures(dataset.training),
-        fold("Labels", label_table(dataset.labels), hint=_few(list(dataset.labels.regions))),
+        fold("Labels", label_table(dataset.labels), hint=few(list(dataset.labels.regions), 6)),
         fold(
             "Training cases",
             names([c.name for c in dataset], more="more; dataset.training has all of them"),
@@ -232,7 +233,3 @@ def show_label_map(label_map: LabelMap) -> str:
         voxel_table(label_map),
         facts(grid_facts(label_map.grid)),
     )
-
-
-def _few(words: Sequence[str], most: int = 6) -> str:
-    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")

@@ -16,6 +16,7 @@ from autoseg.display.html import Html, card, facts, fold, folded_table, gallery,
 from autoseg.display.slices import Overlay, thumbnail, views
 from autoseg.display.words import count, duration, score
 from autoseg.evaluation.intervals import ENOUGH, intervals
+from autoseg.evaluation.metrics import known_mean
 from autoseg.evaluation.result_card import ResultCard
 from autoseg.evaluation.scores import Evaluation
 from autoseg.prediction.inference import Prediction, Predictions
@@ -178,8 +179,7 @@ def label_table(evaluation: Evaluation) -> Html:
     lowest = math.floor(10 * min(known, default=0.0)) / 10
     for name, colour in colours(evaluation).items():
         dice = [s.dice for s in evaluation.scores if s.label == name]
-        iou = [s.iou for s in evaluation.scores if s.label == name and s.iou == s.iou]
-        mean_iou = sum(iou) / len(iou) if iou else float("nan")
+        mean_iou = known_mean(s.iou for s in evaluation.scores if s.label == name)
         sure = f"{score(between[name].low)} to {score(between[name].high)}" if len(dice) >= ENOUGH else ""
         dots = strip(dice, (lowest, 1.0), colour=colour)
         rows.append(

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from autoseg.core.shown import Shown
-from autoseg.data.case_facts import bounding_box
 from autoseg.data.checks import Finding, load_image
 from autoseg.data.dataset import Case
 from autoseg.data.fingerprint import Fingerprint, IntensityFacts
+from autoseg.data.geometry import bounding_box
 from autoseg.data.images import Image
 from autoseg.data.memory import case_from
 

@@ -10,8 +10,8 @@ import numpy as np
 from autoseg.core.errors import PreprocessingError
 from autoseg.core.shown import Shown
 from autoseg.core.types import Axes, ImageArray, LabelArray, Mask, Shape, Spacing, by
-from autoseg.data.case_facts import bounding_box, nonzero_mask
-from autoseg.data.geometry import Box, Grid
+from autoseg.data.case_facts import nonzero_mask
+from autoseg.data.geometry import Box, Grid, bounding_box
 from autoseg.data.images import Image, LabelMap
 from autoseg.data.labels import Labels
 from autoseg.data.normalization import name_of

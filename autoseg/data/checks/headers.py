@@ -12,11 +12,10 @@ from autoseg.data import fixes
 from autoseg.data.checks.files import leave_out
 from autoseg.data.checks.finding import Finding, Fix, channels_of
 from autoseg.data.checks.geometry import ROUNDING, displacement, is_blank
-from autoseg.data.checks.survey import Check, Survey, cases_of, factor
+from autoseg.data.checks.survey import ENOUGH, Check, Survey, cases_of, factor
 
 SMALLEST = 8  # voxels along the two longest axes, below which a network has nothing to look at
 FAR = 8.0  # times finer or coarser than the median case
-ENOUGH = 4  # cases, to say what is usual
 
 
 def channels(survey: Survey) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import combinations
 
 from autoseg.data import fixes
@@ -112,8 +112,7 @@ def grey(survey: Survey) -> Iterator[Finding]:
         )
 
 
-def _named(every: object) -> dict[str, FileValue]:
-    assert isinstance(every, Iterator | list)
+def _named(every: Iterable[FileValue]) -> dict[str, FileValue]:
     return {f"label {v if not isinstance(v, tuple) else '-'.join(map(str, v))}": v for v in every}
 
 

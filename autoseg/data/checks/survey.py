@@ -9,6 +9,8 @@ from autoseg.data.checks.evidence import ChannelEvidence, Evidence, ImageEvidenc
 from autoseg.data.checks.finding import Finding
 from autoseg.data.dataset import Dataset
 
+ENOUGH = 4  # cases, to say what is usual
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
