@@ -15,6 +15,7 @@ from autoseg.data.checks import load_pair
 from autoseg.data.dataset import Case
 from autoseg.data.geometry import Box, bounding_box
 from autoseg.data.images import Image, LabelMap
+from autoseg.data.label_values import count_values
 from autoseg.data.stash import Part, Stash
 
 ANYWHERE = 8192  # voxels of the whole image, spread evenly, that stand for all of a case in its histogram
@@ -80,14 +81,13 @@ def _look_at(case: Case, room: int) -> tuple[CaseFacts, list[Foreground]]:
     image, label_map = load_pair(case)
     grid = image.grid.as_3d()
     box = bounding_box((image.array.reshape(-1, *grid.shape) != 0).any(axis=0))  # holes do not change the box
-    values, counts = np.unique(label_map.array, return_counts=True)
     foreground = _foreground(image, label_map, box, room)
     facts = CaseFacts(
         name=case.name,
         shape=grid.shape,
         cropped_shape=box.shape,
         spacing=grid.spacing,
-        label_voxels={int(v): int(n) for v, n in zip(values, counts, strict=True) if v != 0},
+        label_voxels={int(v): n for v, n in count_values(label_map.array).items() if v != 0},
         intensity_mean=tuple(f.mean for f in foreground),
         relative_size=float(np.prod(box.shape) / np.prod(grid.shape)),
     )

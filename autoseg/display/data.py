@@ -12,6 +12,7 @@ from autoseg.data.checks.survey import few
 from autoseg.data.dataset import Case, Dataset, Fold
 from autoseg.data.geometry import Grid
 from autoseg.data.images import Image, LabelMap
+from autoseg.data.label_values import count_values
 from autoseg.data.labels import Labels, members
 from autoseg.display import render
 from autoseg.display.colours import IGNORED, bar, colour_of, legend, named, swatch
@@ -181,8 +182,7 @@ def _intensity_range(image: Image) -> dict[str, object]:
 
 def voxel_table(label_map: LabelMap) -> Html:
     """How much of the image each label takes; of many labels the largest, and all of them behind a fold."""
-    values, amounts = np.unique(label_map.array, return_counts=True)
-    found = {int(v): int(n) for v, n in zip(values, amounts, strict=True) if v != 0}
+    found = {int(v): n for v, n in count_values(label_map.array).items() if v != 0}
     if not found:
         return text("nothing is labelled")
     if len(found) <= OPEN_LABELS:

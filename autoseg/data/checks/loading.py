@@ -9,6 +9,7 @@ from autoseg.core.types import by
 from autoseg.data.dataset import Case
 from autoseg.data.geometry import Grid
 from autoseg.data.images import Image, LabelMap
+from autoseg.data.label_values import count_values
 
 
 def load_pair(case: Case) -> tuple[Image, LabelMap]:
@@ -64,8 +65,7 @@ def _finite(case: Case, image: Image, label_map: LabelMap | None) -> None:
 
 
 def _declared(case: Case, image: Image, label_map: LabelMap) -> None:
-    found = np.unique(label_map.array).tolist()
-    unknown = [v for v in found if v not in label_map.labels.permitted]
+    unknown = [v for v in count_values(label_map.array) if v not in label_map.labels.permitted]
     if unknown:
         shown = ", ".join(map(str, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
         raise DatasetError(
