@@ -253,10 +253,4 @@ def grid_like(image: PathLike, label: PathLike, grid: Grid) -> Grid:
 def _grid(size: Sequence[int], spacing: Sequence[float], origin: Sequence[float], direction: Any) -> Grid:
     """A grid from SimpleITK's values, which count x first."""
     n = len(size)
-    columns = np.reshape(direction, (n, n))[:, ::-1]
-    return Grid(
-        tuple(int(s) for s in size[::-1]),
-        tuple(abs(float(s)) for s in spacing[::-1]),
-        tuple(float(o) for o in origin),
-        tuple(tuple(float(v) for v in row) for row in columns),
-    )
+    return Grid.from_numbers(size[::-1], map(abs, spacing[::-1]), origin, np.reshape(direction, (n, n))[:, ::-1])

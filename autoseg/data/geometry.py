@@ -5,8 +5,9 @@ World coordinates are in millimetres and in SimpleITK's frame (x to the left, y 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -80,6 +81,13 @@ class Grid:
         direction = tuple(tuple(float(i == n - 1 - j) for j in range(n)) for i in range(n))
         return cls(tuple(int(s) for s in shape), spacing, (0.0,) * n, direction)
 
+    @classmethod
+    def from_numbers(cls, shape: Iterable[Any], spacing: Iterable[Any], origin: Any, direction: Any) -> Grid:
+        """A grid of another library's numbers, in array order; no zero is a negative one."""
+        origin, direction = (np.asarray(values, float) + 0.0 for values in (origin, direction))
+        rows = tuple(map(tuple, direction.tolist()))
+        return cls(tuple(map(int, shape)), tuple(map(float, spacing)), tuple(origin.tolist()), rows)
+
     @property
     def dimensions(self) -> int:
         """2 or 3."""
@@ -121,7 +129,7 @@ class Grid:
     def flip(self, axes: Axes) -> Grid:
         """The grid of ``numpy.flip(array, axes)``; voxels keep their place in the world."""
         corner = [n - 1 if i in axes else 0 for i, n in enumerate(self.shape)]
-        direction = tuple(tuple(-v if i in axes else v for i, v in enumerate(row)) for row in self.direction)
+        direction = tuple(tuple(0.0 - v if i in axes else v for i, v in enumerate(row)) for row in self.direction)
         return replace(self, origin=tuple(self.to_world(corner).tolist()), direction=direction)
 
     def turn_to(self, orientation: str) -> tuple[Axes, Axes]:
