@@ -141,5 +141,5 @@ class Budget(Shown):
         return self.constants.dataset_fraction if self.max_dataset_fraction is None else self.max_dataset_fraction
 
     def __repr__(self) -> str:
-        share = f"{100 * self.dataset_fraction:g} % of the dataset a batch"
+        share = f"{100 * self.dataset_fraction:g}% of the dataset a batch"
         return f"Budget({self.gpu_memory_gb:g} GB, preset {self.preset!r}, at most {share})"

@@ -197,7 +197,7 @@ def batch_size(
             unit="patches",
         ),
     )
-    share = f"{100 * budget.dataset_fraction:g} % of the dataset's voxels"
+    share = f"{100 * budget.dataset_fraction:g}% of the dataset's voxels"
     outcomes = {room: "as many patches as memory holds", cap: share, SMALLEST_BATCH: "the smallest batch allowed"}
     tried = tuple(Attempt(size, outcome, accepted=size == value) for size, outcome in outcomes.items())
     reason = f"memory holds {room} patches, {share} allow {cap}; never below {SMALLEST_BATCH}"

@@ -14,7 +14,7 @@ from autoseg.planning.rules import scaled
 from autoseg.planning.topology import SIMILAR
 
 SMALL_VIEW = 0.25  # a patch that shows less of the image than this wants a low resolution beside it
-COARSER = 1.03  # spacing grows by 3 % a step
+COARSER = 1.03  # spacing grows by 3% a step
 WORTH_IT = 2.0  # a low resolution has at most half the voxels of the full one
 
 

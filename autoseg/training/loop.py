@@ -154,7 +154,7 @@ class Training(Shown):
 
     def __repr__(self) -> str:
         return (
-            f"Training({self.configuration.name!r}, fold {self.fold}, {100 * self.progress:.0f} % done)\n"
+            f"Training({self.configuration.name!r}, fold {self.fold}, {self.progress:.0%} done)\n"
             f"  {self.compute.device} in {self.compute.precision}: {self.compute.reason}\n"
             f"  {self.stopped or repr(self.history)}".replace("\n    ", "\n  ")
         )
