@@ -169,9 +169,5 @@ def show_explained_plan(explained: ExplainedPlan) -> str:
 
 def _key(key: ExplainedKey) -> tuple[object, ...]:
     as_given = key.origin == "as the rules give"
-    rules = "" if as_given else join(in_words(_tuples(key.rules_give)), tag("br"), tag("small", key.reason))
-    return tag("code", key.key), in_words(_tuples(key.value)), key.origin if as_given else tag("b", key.origin), rules
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+    rules = "" if as_given else join(in_words(key.rules_give), tag("br"), tag("small", key.reason))
+    return tag("code", key.key), in_words(key.value), key.origin if as_given else tag("b", key.origin), rules

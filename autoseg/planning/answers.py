@@ -67,7 +67,7 @@ def in_words(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
-    if isinstance(value, tuple):
+    if isinstance(value, list | tuple):
         joined = "x" if value and all(_is_number(item) for item in value) else ", "
         return _cut(joined.join(map(in_words, value)))
     return _cut(getattr(value, "__name__", None) or str(value).partition("\n")[0])

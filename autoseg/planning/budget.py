@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeGuard
 
 from autoseg.core.errors import PlanError, did_you_mean
 from autoseg.core.shown import Shown
@@ -14,9 +14,14 @@ PresetName = Literal["default", "resenc_m", "resenc_l", "resenc_xl"]
 RESIDUAL_BLOCKS = (1, 3, 4)  # of the first stages; six from there on
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Whether a value is a real number, Python's or numpy's, and no truth value."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def is_positive(value: object) -> bool:
+    """Whether a value is a finite number above zero."""
+    return is_number(value) and 0 < value < math.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +123,7 @@ class Budget(Shown):
         if str(self.preset) not in PRESETS:
             raise PlanError(f"no preset is called {self.preset!r}. {did_you_mean(self.preset, PRESETS)}")
         memory, fraction = self.memory_gb, self.max_dataset_fraction
-        if memory is not None and not (is_number(memory) and math.isfinite(memory) and memory > 0):
+        if memory is not None and not is_positive(memory):
             raise PlanError(f"a budget of {memory!r} GB is not a positive number. Write Budget(memory_gb=8).")
         if fraction is not None and not (is_number(fraction) and 0 < fraction <= 1):
             raise PlanError(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
-
 from autoseg.core.errors import PlanError
 from autoseg.core.shown import Shown
 from autoseg.core.types import Axes, Shape, Spacing, by
 from autoseg.data.labels import Labels
 from autoseg.data.normalization import Normalization
+from autoseg.planning.budget import is_positive
+from autoseg.planning.topology import divisor_of
 
 HIGHEST_LABEL = (1 << 15) - 1  # in 16 bits, whose negative half is for what lies outside of the patient
 
@@ -34,9 +34,8 @@ class NetworkSpec:
 
     def __post_init__(self) -> None:
         n = len(self.strides)
-        lengths = [len(v) for v in (self.features, self.kernel_sizes, self.encoder_blocks)] + [
-            len(self.decoder_blocks) + 1
-        ]
+        lengths = [len(v) for v in (self.features, self.kernel_sizes, self.encoder_blocks)]
+        lengths.append(len(self.decoder_blocks) + 1)
         if set(lengths) != {n}:
             raise PlanError(f"a network of {n} stages needs {n} entries of each setting, found {lengths}.")
         rows = (*self.strides, *self.kernel_sizes)
@@ -67,7 +66,7 @@ class NetworkSpec:
         ...             strides=((1, 1), (2, 2)), encoder_blocks=(2, 2), decoder_blocks=(2,)).divisor
         (2, 2)
         """
-        return tuple(int(d) for d in np.prod(np.array(self.strides), axis=0))
+        return divisor_of(self.strides)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +132,7 @@ class Configuration(Shown):
                 f"{self.name}: the network must begin with strides of 1 and give {self.labels.outputs} outputs; it "
                 f"begins with {self.network.strides[0]}, and it gives {self.network.classes}."
             )
-        if not all(0 < size < np.inf for size in self.spacing):
+        if not all(map(is_positive, self.spacing)):
             raise PlanError(f"{self.name}: the spacing {self.spacing} must be positive millimetres.")
         if max(self.labels.permitted) > HIGHEST_LABEL:
             raise PlanError(

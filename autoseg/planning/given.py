@@ -5,7 +5,6 @@ Each takes the decision's name, the value, and the rule's inputs, and returns th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from autoseg.core.errors import PlanError, did_you_mean
 from autoseg.core.types import Shape, Spacing, by
-from autoseg.planning.budget import Budget
+from autoseg.planning.budget import Budget, is_positive
 from autoseg.planning.configuration import AugmentationSettings, NetworkSpec, Resampling
 from autoseg.planning.topology import (
     Topology,
@@ -210,13 +209,9 @@ def check_names(unused: Sequence[str], known: Iterable[str]) -> None:
 
 def _positive(name: str, value: Any, count: int, what: str) -> tuple[float, ...]:
     numbers = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else ()
-    if len(numbers) != count or not all(_is_positive(n) for n in numbers):
+    if len(numbers) != count or not all(is_positive(n) for n in numbers):
         raise PlanError(f"{name} is {value!r}; it needs {count} {what}.")
     return numbers
-
-
-def _is_positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
 
 
 def _counts(name: str, value: Any, count: int) -> tuple[int, ...]:

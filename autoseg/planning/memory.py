@@ -59,6 +59,18 @@ def stage_elements(
     return counts
 
 
+def network_elements(network: NetworkSpec, patch_size: Shape) -> list[int]:
+    """What `stage_elements` counts of this very network."""
+    return stage_elements(
+        patch_size,
+        network.strides,
+        network.features,
+        encoder_blocks=network.encoder_blocks,
+        decoder_blocks=network.decoder_blocks,
+        residual=network.kind == "residual",
+    )
+
+
 @lru_cache(maxsize=1 << 14)  # searches come by the same patches again and again
 def _elements(preset: Preset, patch_size: Shape, strides: tuple[Shape, ...]) -> int:
     stages = len(strides)
@@ -117,18 +129,7 @@ class MemoryModel:
 
     def elements_of(self, network: NetworkSpec, patch_size: Shape) -> int:
         """Feature map values of one sample in this very network."""
-        return sum(self.stages_of(network, patch_size)) + self._head(patch_size, network.stages)
-
-    def stages_of(self, network: NetworkSpec, patch_size: Shape) -> list[int]:
-        """What `elements_of` counts, stage by stage and without the head."""
-        return stage_elements(
-            patch_size,
-            network.strides,
-            network.features,
-            encoder_blocks=network.encoder_blocks,
-            decoder_blocks=network.decoder_blocks,
-            residual=network.kind == "residual",
-        )
+        return sum(network_elements(network, patch_size)) + self._head(patch_size, network.stages)
 
     def _head(self, patch_size: Shape, stages: int) -> int:
         """The output; nnU-Net forgets it where there is no decoder, and so do we, to count alike."""
