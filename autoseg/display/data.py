@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -32,6 +33,7 @@ from autoseg.display.marks import unit_of
 from autoseg.display.slices import Overlay, orientation_of, overlay_of, thumbnail, views
 from autoseg.display.words import count, number, share, size, times
 
+T = TypeVar("T")
 READ_AT_ONCE = 12_000_000  # bytes of files that a dataset's display may read for its pictures: about half a second
 THUMBNAILS = 5
 ROWS = 200
@@ -92,19 +94,23 @@ def show_dataset(dataset: Dataset) -> str:
 def case_pictures(cases: Sequence[Case], *, most: int = THUMBNAILS) -> Html:
     """Pictures of cases spread over the list, as many as are read in a moment, with the legend of their labels."""
     chosen = [cases[i] for i in np.linspace(0, len(cases) - 1, min(most, len(cases))).astype(int)]
-    shown: list[list[tuple[Html, object]]] = []
-    left = READ_AT_ONCE
-    for case in chosen:
-        left -= bytes_of(case)
-        if left < 0:
-            break
-        shown.append([(_case_thumbnail(case), case.name)])
+    shown = [[(_case_thumbnail(case), case.name)] for case in affordable(chosen, bytes_of)]
     if not shown:
         return text(f"One case is {size(bytes_of(cases[0]))} on disk, so none is read here; dataset[name] shows one.")
     return join(gallery(*shown), legend(cases[0].labels) if cases[0].has_label else None)
 
 
+def affordable(items: Iterable[T], cost: Callable[[T], int], most: int = READ_AT_ONCE) -> Iterator[T]:
+    """The first of some items, as many as together cost at most so many bytes to read."""
+    for item in items:
+        most -= cost(item)
+        if most < 0:
+            return
+        yield item
+
+
 def bytes_of(case: Case) -> int:
+    """Bytes of the case's files."""
     return sum(path.stat().st_size for path in (*case.image_paths, case.label_path) if path and path.exists())
 
 

@@ -11,7 +11,7 @@ from autoseg.data.images import LabelMap
 from autoseg.display import render
 from autoseg.display.charts import strip
 from autoseg.display.colours import bar, colour_of, colour_of_region, legend, swatch
-from autoseg.display.data import READ_AT_ONCE, bytes_of, voxel_table
+from autoseg.display.data import affordable, bytes_of, voxel_table
 from autoseg.display.html import Html, card, facts, fold, folded_table, gallery, join, names, section, table, tag, text
 from autoseg.display.slices import Overlay, thumbnail, views
 from autoseg.display.words import count, duration, score
@@ -85,11 +85,7 @@ def show_predictions(predictions: Predictions) -> str:
 def pictures(predictions: Sequence[Prediction], notes: dict[str, str] | None = None) -> Html | None:
     """A thumbnail of each prediction over its image, as many as are read in a moment."""
     shown = []
-    left = READ_AT_ONCE
-    for prediction in predictions:
-        left -= bytes_of(prediction.case)
-        if left < 0:
-            break
+    for prediction in affordable(predictions, lambda p: bytes_of(p.case)):
         name = prediction.case.name
         caption = join(name, tag("br"), (notes or {})[name]) if notes else name
         shown.append([(thumbnail(prediction.case.image(), overlay_of(prediction)), caption)])

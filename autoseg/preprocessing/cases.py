@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 from autoseg.core.errors import PreprocessingError
 from autoseg.core.shown import Shown
@@ -290,18 +291,9 @@ def restore_probabilities(
     shape, spacings = geometry.shape_before_resampling, _backwards(geometry)
     for rows, outputs in resampled_slabs(logits, shape, **spacings, settings=settings):
         values = np.stack([_to_numpy(output) for output in outputs]).astype(np.float32)
-        inside[:, rows] = _sigmoid(values) if labels.has_regions else _softmax(values)
+        inside[:, rows] = special.expit(values) if labels.has_regions else special.softmax(values, axis=0)
     backwards = np.argsort(geometry.axis_order)
     return result.transpose(0, *(backwards + 1)).reshape(-1, *geometry.original.shape)
-
-
-def _softmax(values: np.ndarray) -> np.ndarray:
-    exponentials = np.exp(values - values.max(axis=0))
-    return np.asarray(exponentials / exponentials.sum(axis=0))
-
-
-def _sigmoid(values: np.ndarray) -> np.ndarray:
-    return np.asarray(0.5 * (1 + np.tanh(0.5 * values)))  # never overflows
 
 
 def label_map_of(probabilities: ImageArray, grid: Grid, labels: Labels) -> LabelMap:
