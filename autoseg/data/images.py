@@ -199,20 +199,24 @@ def write_label_map(label_map: LabelMap, path: PathLike) -> Path:
 
     Raises `StorageError` where the folder is not writable, `ImageError` for an unknown format.
     """
-    import SimpleITK as sitk
-
     path = Path(path)
     if suffix_of(path) not in WRITABLE:
         raise ImageError(
             f"{path.name}: the format {path.suffix or 'without suffix'} cannot be written. "
             f"These can: {', '.join(s[1:] for s in WRITABLE)}."
         )
-    array = as_stored(label_map.array, label_map.labels)
-    with atomic_path(path) as temporary:
-        try:
-            sitk.WriteImage(to_sitk(array, label_map.grid), str(temporary), useCompression=True)
-        except RuntimeError as error:  # SimpleITK's only error type
-            raise OSError(None, str(error).strip().splitlines()[-1]) from error
+    write_voxels(as_stored(label_map.array, label_map.labels), label_map.grid, path)
     if suffix_of(path) in STACKS and set(label_map.grid.spacing) != {1.0}:  # a TIFF has no place for it
         write_json(path.with_name(f"{stem_of(path)}.json"), {"spacing": label_map.grid.spacing})
     return path
+
+
+def write_voxels(array: np.ndarray, grid: Grid, path: Path) -> None:
+    """Write (*space), or (*space, channel), in one step. Raises `StorageError` where that cannot be."""
+    import SimpleITK as sitk
+
+    with atomic_path(path) as temporary:
+        try:
+            sitk.WriteImage(to_sitk(array, grid), str(temporary), useCompression=True)
+        except RuntimeError as error:  # SimpleITK's only error type
+            raise OSError(None, str(error).strip().splitlines()[-1]) from error
