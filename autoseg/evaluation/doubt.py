@@ -225,6 +225,7 @@ def entropy_of(probabilities: ImageArray, labels: Labels) -> ImageArray:
 
 
 def _plogp(p: np.ndarray) -> np.ndarray:
+    """-p log p; scipy's entr would be -inf where rounding has taken a mean of probabilities beyond 1."""
     return np.asarray(-p * np.log(np.maximum(p, TINY)))
 
 

@@ -30,7 +30,7 @@ from autoseg.interop import runner
 from autoseg.interop.nnunet_names import SCHEMES
 from autoseg.networks.blocks import EPSILON, InstanceNorm, VolumeConv
 from autoseg.networks.unet import UNet, full_resolution
-from autoseg.prediction.inference import default_window
+from autoseg.prediction.predictor import default_window
 from autoseg.prediction.sliding_window import predict_logits
 from autoseg.preprocessing.cases import preprocess_case, restore_logits
 from autoseg.training.compute import choose_compute

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autoseg.core.decisions import Decision, Input, Trace
+from autoseg.core.numbers import is_number
 from autoseg.core.shown import Shown
 
 WIDEST = 96  # characters of a value in text
@@ -68,13 +69,9 @@ def in_words(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list | tuple):
-        joined = "x" if value and all(_is_number(item) for item in value) else ", "
+        joined = "x" if value and all(map(is_number, value)) else ", "
         return _cut(joined.join(map(in_words, value)))
     return _cut(getattr(value, "__name__", None) or str(value).partition("\n")[0])
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _cut(text: str) -> str:

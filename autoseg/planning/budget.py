@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 from dataclasses import dataclass
-from typing import Literal, TypeGuard
+from typing import Literal
 
 from autoseg.core.errors import PlanError, did_you_mean
+from autoseg.core.numbers import is_number, is_positive
 from autoseg.core.shown import Shown
 
 PresetName = Literal["default", "resenc_m", "resenc_l", "resenc_xl"]
 RESIDUAL_BLOCKS = (1, 3, 4)  # of the first stages; six from there on
-
-
-def is_number(value: object) -> TypeGuard[float]:
-    """Whether a value is a real number, Python's or numpy's, and no truth value."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
-
-
-def is_positive(value: object) -> bool:
-    """Whether a value is a finite number above zero."""
-    return is_number(value) and 0 < value < math.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

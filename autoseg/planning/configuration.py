@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from autoseg.core.errors import PlanError
+from autoseg.core.numbers import is_positive
 from autoseg.core.shown import Shown
 from autoseg.core.types import Axes, Shape, Spacing, by
 from autoseg.data.labels import Labels
 from autoseg.data.normalization import Normalization
-from autoseg.planning.budget import is_positive
 from autoseg.planning.topology import divisor_of
 
 HIGHEST_LABEL = (1 << 15) - 1  # in 16 bits, whose negative half is for what lies outside of the patient

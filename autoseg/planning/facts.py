@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoseg.core.errors import PlanError
+from autoseg.core.numbers import is_number, is_positive
 from autoseg.core.types import Spacing, by
 from autoseg.data.case_facts import CaseFacts
 from autoseg.data.fingerprint import Fingerprint
 from autoseg.data.geometry import PLANAR_SPACING
-from autoseg.planning.budget import is_number, is_positive
 
 FINE_PERCENTILE = 10  # of the spacings: what nnU-Net takes along a coarse axis
 

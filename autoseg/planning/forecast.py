@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoseg.core.errors import PlanError, did_you_mean
+from autoseg.core.numbers import is_number, is_positive
 from autoseg.core.shown import Shown
 from autoseg.core.types import Shape
-from autoseg.planning.budget import is_number, is_positive
 from autoseg.planning.configuration import Configuration, NetworkSpec
 from autoseg.planning.memory import MemoryModel
 from autoseg.planning.plan import Plan

@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from autoseg.core.errors import PlanError, did_you_mean
+from autoseg.core.numbers import is_positive, is_whole
 from autoseg.core.types import Shape, Spacing, by
-from autoseg.planning.budget import Budget, is_positive
+from autoseg.planning.budget import Budget
 from autoseg.planning.configuration import AugmentationSettings, NetworkSpec, Resampling
 from autoseg.planning.topology import (
     Topology,
@@ -179,7 +180,7 @@ def network(name: str, value: Any, *, topology: Topology, **_: Any) -> NetworkSp
 
 def batch_size(name: str, value: Any, **_: Any) -> int:
     """At least 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if not is_whole(value) or value < 1:
         raise PlanError(f"{name} is {value!r}; it must be a whole number, 1 or more.")
     return value
 

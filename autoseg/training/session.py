@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 
 from autoseg.core.errors import PlanError, TrainingError
+from autoseg.core.numbers import is_number
 from autoseg.core.shown import Shown
 from autoseg.data.fingerprint import Fingerprint
 from autoseg.networks.unet import full_resolution
-from autoseg.planning.budget import Budget, is_number
+from autoseg.planning.budget import Budget
 from autoseg.planning.configuration import Configuration
 from autoseg.planning.forecast import DEVICES, Forecast, forecast
 from autoseg.planning.plan import Plan
