@@ -37,7 +37,7 @@ class Topology:
         return divisor_of(self.strides)
 
     def __str__(self) -> str:
-        return f"{self.stages} stages, strides {' '.join(_digits(s) for s in self.strides)}"
+        return f"{self.stages} stages, strides {' '.join(''.join(map(str, s)) for s in self.strides)}"
 
 
 def topology_of(spacing: Spacing, size: Sequence[float]) -> Topology:
@@ -166,7 +166,3 @@ def check_divides(patch_size: Shape, topology: Topology) -> None:
             f"a patch of {by(patch_size)} voxels cannot be divided by the network's strides, which need multiples of "
             f"{by(divisor)}. Nearest that fit: {by(smaller)} and {by(padded(patch_size, divisor))}."
         )
-
-
-def _digits(stride: Shape) -> str:
-    return "".join(map(str, stride))
