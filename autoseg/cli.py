@@ -110,12 +110,12 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from autoseg.data.formats import suffix_of
+    from autoseg.data.formats import stem_of
     from autoseg.data.images import read_label_map
 
     dataset = autoseg.open_dataset(options.data)
     cases = {case.name: case for case in dataset}
-    files = {p.name.removesuffix(suffix_of(p)): p for p in sorted(Path(options.predictions).glob("*"))}
+    files = {stem_of(p): p for p in sorted(Path(options.predictions).glob("*"))}
     predictions = [
         autoseg.Prediction(case=cases[name], label_map=read_label_map(path, dataset.labels))
         for name, path in files.items()

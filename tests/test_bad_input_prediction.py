@@ -419,7 +419,7 @@ def test_memory_that_ends_on_the_way_is_said_too(monkeypatch):
 def test_a_machine_that_does_not_tell_its_memory_is_no_obstacle(monkeypatch, tmp_path):
     monkeypatch.setattr(memory, "MEMORY", tmp_path / "nothing")
     assert forecast_memory("x", Grid.of((999, 999, 999)), MODEL.configuration).fits
-    assert "free: unknown" in repr(forecast_memory("x", Grid.of((9, 9, 9)), MODEL.configuration))
+    assert forecast_memory("x", Grid.of((9, 9, 9)), MODEL.configuration).free_gb is None
 
 
 def test_probabilities_and_outputs_cost_memory():

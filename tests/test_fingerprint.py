@@ -14,8 +14,9 @@ from making import ball, make_dataset, voxels, write_volume
 import autoseg
 from autoseg.core.errors import DatasetError, StorageError
 from autoseg.data import case_facts
-from autoseg.data.case_facts import bounding_box, nonzero_mask
+from autoseg.data.case_facts import nonzero_mask
 from autoseg.data.fingerprint import Fingerprint
+from autoseg.data.geometry import bounding_box
 
 masks = arrays.arrays(bool, arrays.array_shapes(min_dims=2, max_dims=3, max_side=6))
 

@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from autoseg.core.errors import ImageError
 from autoseg.data.geometry import PLANAR_SPACING, Box, Grid
+from autoseg.data.images import Image
 from autoseg.planning.configuration import Resampling
 from autoseg.preprocessing.resampling import resample_image
 
@@ -107,3 +108,10 @@ def test_differences_are_named_beyond_rounding():
     assert grid.difference(Grid.of((3, 4, 6), (1.0, 2.0, 3.0))) == "shape 3x4x5 against 3x4x6"
     assert grid.difference(Grid.of((3, 4, 5), (1.0, 2.0, 3.5))).startswith("spacing")
     assert grid.difference(grid.crop(Box((1, 0, 0), (3, 4, 5))).crop(Box((0, 0, 0), (2, 4, 5)))).startswith("shape")
+
+
+@pytest.mark.parametrize("axes", [(0,), (0, 1), (0, 1, 2)])
+def test_no_zero_of_a_grid_is_negative(axes):
+    flipped = Grid.of((4, 5, 6)).flip(axes)
+    read = Image.of(Image(np.zeros((1, 4, 5, 6), np.float32), flipped, ("MRI",)).to_nibabel()).grid
+    assert "-0.0" not in f"{flipped} {read}"

@@ -285,7 +285,7 @@ def test_an_unusual_memory_target_is_no_edit(gigabytes):
 
 def test_a_target_spacing_of_ones_own_is_one_edit_and_all_else_follows():
     report = explained(plan_to_nnunet(PLAN.what_if(target_spacing=(2.0, 1.0, 1.0))))
-    assert [k.key for k in report.of_origin("edited by hand")] == ["3d_fullres/spacing"]
+    assert [k.key for k in report if k.origin == "edited by hand"] == ["3d_fullres/spacing"]
     assert report["3d_fullres/patch_size"].origin == report["3d_lowres"].origin == "follows from an edited value"
     assert report.budget == Budget()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -20,19 +19,6 @@ CASCADE = make_plan(fingerprint_of((400, 400, 400), channels=("CT", "T2")))
 SMALL = make_plan(fingerprint_of((40, 40, 40)))
 SHARED = ("axis_order", "resampling", "mask_background")  # decided once for all configurations
 OWN = ("spacing", "median_shape", "patch_size", "batch_size", "network", "augmentation", "batch_dice")
-FIELDS = {
-    "name",
-    "value",
-    "kind",
-    "reason",
-    "rule",
-    "source",
-    "inputs",
-    "thresholds",
-    "tried",
-    "upstream",
-    "downstream",
-}
 
 
 def golden_plans(reference) -> list[Any]:
@@ -46,7 +32,7 @@ def golden_plans(reference) -> list[Any]:
     ]
 
 
-def test_every_decision_of_every_golden_plan_is_answered_as_text_and_dict(reference):
+def test_every_decision_of_every_golden_plan_is_answered_as_text(reference):
     plans = golden_plans(reference)
     assert len(plans) == 600
     for plan in plans:
@@ -54,9 +40,6 @@ def test_every_decision_of_every_golden_plan_is_answered_as_text_and_dict(refere
             answer = plan.why(decision.name)
             assert f"{decision.name} = " in repr(answer)
             assert decision.reason in repr(answer)
-            (content,) = answer.to_dict()["decisions"]
-            assert set(content) == FIELDS
-            json.dumps(content)
             assert decision.source
             assert all(attempt.outcome for attempt in decision.tried)
 

@@ -28,6 +28,14 @@ def test_every_comparison_of_the_plan_has_a_margin():
     }
 
 
+def test_that_pictures_have_one_slice_is_no_comparison():
+    pictures = make_plan(fingerprint_of((1, 300, 400), (999.0, 1.0, 1.0)))
+    slices = make_plan(fingerprint_of((1, 300, 400), (5.0, 1.0, 1.0)))
+    assert pictures.trace["dimensions"].thresholds == slices.trace["dimensions"].thresholds
+    assert "dimensions" not in {m.decision for m in pictures.margins()}
+    assert "dimensions" in {m.decision for m in slices.margins()}
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.floats(0.01, 1.0))
 def test_the_share_that_cropping_leaves_flips_the_mask_past_its_margin(left):

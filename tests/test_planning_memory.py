@@ -12,7 +12,7 @@ from autoseg.core.errors import PlanError
 from autoseg.networks.unet import build_unet
 from autoseg.planning.budget import Budget
 from autoseg.planning.configuration import NetworkSpec
-from autoseg.planning.memory import MemoryModel, features_for, shrinking_patches
+from autoseg.planning.memory import MemoryModel, features_for, network_elements, shrinking_patches
 from autoseg.planning.topology import topology_of
 
 SIX_STAGES = ((1, 1, 1),) + ((2, 2, 2),) * 5
@@ -61,7 +61,7 @@ def test_stages_and_head_add_up(edge: int, preset: str) -> None:
     memory = MemoryModel(Budget(preset=preset), labels=5)  # type: ignore[arg-type]
     patch = (32 * edge,) * 3
     spec = spec_for(memory, patch)
-    assert sum(memory.stages_of(spec, patch)) + 5 * math.prod(patch) == memory.elements_of(spec, patch)
+    assert sum(network_elements(spec, patch)) + 5 * math.prod(patch) == memory.elements_of(spec, patch)
 
 
 def spec_for(memory: MemoryModel, patch: tuple[int, ...]) -> NetworkSpec:

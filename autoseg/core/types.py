@@ -1,4 +1,4 @@
-"""Names of shapes, said once.
+"""Names of shapes, said once, and how a size is written.
 
 Spacing, shape and voxel positions are always in the array's own axis order, ``(z, y, x)`` or ``(y, x)``;
 spacing is in millimetres, shape in voxels.
@@ -6,6 +6,7 @@ spacing is in millimetres, shape in voxels.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeAlias
 
@@ -21,3 +22,12 @@ ImageArray: TypeAlias = Float32[np.ndarray, "channel *space"]
 ChannelArray: TypeAlias = Float32[np.ndarray, "*space"]
 LabelArray: TypeAlias = Int[np.ndarray, "*space"]
 Mask: TypeAlias = Bool[np.ndarray, "*space"]
+
+
+def by(sizes: Iterable[float], digits: int = 6) -> str:
+    """Numbers of several axes in one word.
+
+    >>> by((128, 96, 96)), by((3.0, 0.78125), 3)
+    ('128x96x96', '3x0.781')
+    """
+    return "x".join(f"{size:.{digits}g}" for size in sizes)

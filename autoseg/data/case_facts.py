@@ -13,8 +13,9 @@ from autoseg.core.serialization import digest, from_jsonable, to_jsonable
 from autoseg.core.types import ImageArray, Mask, Shape, Spacing
 from autoseg.data.checks import load_pair
 from autoseg.data.dataset import Case
-from autoseg.data.geometry import Box
+from autoseg.data.geometry import Box, bounding_box
 from autoseg.data.images import Image, LabelMap
+from autoseg.data.label_values import count_values
 from autoseg.data.stash import Part, Stash
 
 ANYWHERE = 8192  # voxels of the whole image, spread evenly, that stand for all of a case in its histogram
@@ -80,14 +81,13 @@ def _look_at(case: Case, room: int) -> tuple[CaseFacts, list[Foreground]]:
     image, label_map = load_pair(case)
     grid = image.grid.as_3d()
     box = bounding_box((image.array.reshape(-1, *grid.shape) != 0).any(axis=0))  # holes do not change the box
-    values, counts = np.unique(label_map.array, return_counts=True)
     foreground = _foreground(image, label_map, box, room)
     facts = CaseFacts(
         name=case.name,
         shape=grid.shape,
         cropped_shape=box.shape,
         spacing=grid.spacing,
-        label_voxels={int(v): int(n) for v, n in zip(values, counts, strict=True) if v != 0},
+        label_voxels={int(v): n for v, n in count_values(label_map.array).items() if v != 0},
         intensity_mean=tuple(f.mean for f in foreground),
         relative_size=float(np.prod(box.shape) / np.prod(grid.shape)),
     )
@@ -116,17 +116,3 @@ def nonzero_mask(array: ImageArray) -> Mask:
     """Voxels that are not zero in some channel, holes filled: nnU-Net's idea of where the patient is."""
     mask = np.asarray((array != 0).any(axis=0))
     return mask if mask.all() else np.asarray(ndimage.binary_fill_holes(mask))
-
-
-def bounding_box(mask: Mask) -> Box:
-    """The tight box around a mask; the whole array where the mask is empty.
-
-    >>> bounding_box(np.array([[False, False, False], [False, True, True]]))
-    Box(start=(1, 1), stop=(2, 3))
-    """
-    start, stop = [], []
-    for axis in range(mask.ndim):
-        hit = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
-        start.append(int(hit[0]) if hit.size else 0)
-        stop.append(int(hit[-1]) + 1 if hit.size else mask.shape[axis])
-    return Box(tuple(start), tuple(stop))

@@ -82,13 +82,7 @@ def _from_affine(array: np.ndarray, affine: np.ndarray, *, channels_first: bool)
             f"the affine {np.round(affine[:3, :3], 4).tolist()} shears: its axes are not at right angles. Resample the "
             "image to a grid without shear first."
         )
-    grid = Grid(
-        array.shape[1:],
-        tuple(float(s) for s in spacing[::-1]),
-        tuple(float(o) for o in TO_LPS @ affine[:3, 3]),
-        tuple(tuple(float(v) for v in row) for row in direction),
-    )
-    return array, grid
+    return array, Grid.from_numbers(array.shape[1:], spacing[::-1], TO_LPS @ affine[:3, 3], direction)
 
 
 def affine_of(grid: Grid) -> np.ndarray:

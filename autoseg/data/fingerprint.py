@@ -13,7 +13,7 @@ import numpy as np
 from autoseg.core.errors import StorageError
 from autoseg.core.serialization import digest, from_jsonable, read_json, write_json
 from autoseg.core.shown import Shown
-from autoseg.core.types import PathLike
+from autoseg.core.types import PathLike, by
 from autoseg.data.case_facts import FORMAT, CaseFacts, Foreground, seen
 from autoseg.data.dataset import Dataset
 from autoseg.data.geometry import PLANAR_SPACING
@@ -135,8 +135,8 @@ class Fingerprint(Shown):
         return np.allclose(self.spacings[:, 0], PLANAR_SPACING * self.spacings[:, 1:].max(axis=1))
 
     def __repr__(self) -> str:
-        shape = "x".join(f"{v:g}" for v in np.median(self.shapes, axis=0))
-        spacing = "x".join(f"{v:.3g}" for v in np.median(self.spacings, axis=0))
+        shape = by(np.median(self.shapes, axis=0))
+        spacing = by(np.median(self.spacings, axis=0), 3)
         flat = " (pictures: no slices)" if self.planar else ""
         return (
             f"Fingerprint({self.dataset_name!r}: {len(self.cases)} cases)\n"

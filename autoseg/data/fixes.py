@@ -19,7 +19,7 @@ from autoseg.core.types import Spacing
 from autoseg.data.corrections import Corrections
 from autoseg.data.dataset import Case, Dataset
 from autoseg.data.geometry import Grid
-from autoseg.data.labels import FileValue, Labels, Values
+from autoseg.data.labels import FileValue, Labels, Values, members
 from autoseg.data.splits import group_splits
 
 Groups = Mapping[str, str] | Callable[[str], Any]
@@ -193,7 +193,7 @@ def drop_labels(dataset: Dataset, *names: str) -> Dataset:
 
     def dropped(labels: Labels) -> Labels:
         kept = {name: value for name, value in labels.names.items() if name not in names}
-        left = {v for value in kept.values() for v in _as_tuple(value)}
+        left = {v for value in kept.values() for v in members(value)}
         gone = [v for v in labels.values if v not in left]
         files = [(s, 0 if v in gone else v) for s, v in labels.file_values]
         files += [(v, 0) for v in gone if v not in labels.in_files]
@@ -220,10 +220,6 @@ def _numbered(labels: Labels, ignore: int | None) -> Labels:
         None if ignore is None else new[ignore],
         tuple(stored),
     )
-
-
-def _as_tuple(value: Values) -> tuple[int, ...]:
-    return (value,) if isinstance(value, int) else value
 
 
 def declare_channels(dataset: Dataset, *names: str) -> Dataset:

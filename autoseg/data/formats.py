@@ -52,7 +52,7 @@ def stem_of(path: Path) -> str:
 
 def file_state(path: Path) -> list[Any]:
     """Path, size and time of a file and of those that readers look for beside it: what changes when the image may."""
-    stem = path.name.removesuffix(suffix_of(path))
+    stem = stem_of(path)
     beside = [path.with_name(f"{name}.json") for name in {stem, stem.rpartition("_")[0]} if name]
     beside += [path.with_suffix(suffix) for suffix in (".raw", ".zraw")]
     found = [p for p in (path, *sorted(beside)) if p.exists()]
@@ -253,10 +253,4 @@ def grid_like(image: PathLike, label: PathLike, grid: Grid) -> Grid:
 def _grid(size: Sequence[int], spacing: Sequence[float], origin: Sequence[float], direction: Any) -> Grid:
     """A grid from SimpleITK's values, which count x first."""
     n = len(size)
-    columns = np.reshape(direction, (n, n))[:, ::-1]
-    return Grid(
-        tuple(int(s) for s in size[::-1]),
-        tuple(abs(float(s)) for s in spacing[::-1]),
-        tuple(float(o) for o in origin),
-        tuple(tuple(float(v) for v in row) for row in columns),
-    )
+    return Grid.from_numbers(size[::-1], map(abs, spacing[::-1]), origin, np.reshape(direction, (n, n))[:, ::-1])

@@ -202,10 +202,10 @@ RULES = {
     "not_tiny": Recipe(what="a quarter of a gigabyte does not hold the whole image", shape=(48,) * 3, cases=2),
     "huge": Recipe(what="in a quarter of a gigabyte, a cascade is planned", shape=(88,) * 3, cases=2),
     "nearly_huge": Recipe(what="in a quarter of a gigabyte, a cascade is dropped", shape=(80,) * 3, cases=2),
-    "few_voxels": Recipe(what="29 small cases: 5 % of all voxels are less than two patches", cases=29, shape=(16,) * 3),
-    "enough_voxels": Recipe(what="31 small cases: 5 % of all voxels are two patches", cases=31, shape=(16,) * 3),
+    "few_voxels": Recipe(what="29 small cases: 5% of all voxels are less than two patches", cases=29, shape=(16,) * 3),
+    "enough_voxels": Recipe(what="31 small cases: 5% of all voxels are two patches", cases=31, shape=(16,) * 3),
     "many_voxels": Recipe(
-        what="40 cases: 5 % of all voxels are two patches, and no more fit into a tenth of a gigabyte",
+        what="40 cases: 5% of all voxels are two patches, and no more fit into a tenth of a gigabyte",
         cases=40,
         shape=(32,) * 3,
     ),

@@ -5,13 +5,14 @@ World coordinates are in millimetres and in SimpleITK's frame (x to the left, y 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from autoseg.core.errors import ImageError
-from autoseg.core.types import Axes, Shape, Spacing
+from autoseg.core.types import Axes, Mask, Shape, Spacing, by
 
 Matrix = tuple[tuple[float, ...], ...]
 PAIRS = ("LR", "PA", "SI")  # letters of the world's axes, growing and shrinking
@@ -38,6 +39,10 @@ class Box:
     def slices(self) -> tuple[slice, ...]:
         """For indexing an array: ``array[(..., *box.slices)]``."""
         return tuple(slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
+
+    def grow(self, voxels: int) -> Box:
+        """The box with so many voxels around it; its end may lie beyond the array's, where a slice ends anyway."""
+        return Box(tuple(max(a - voxels, 0) for a in self.start), tuple(b + voxels for b in self.stop))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,13 @@ class Grid:
         spacing = tuple(float(s) for s in spacing) if spacing is not None else (1.0,) * n
         direction = tuple(tuple(float(i == n - 1 - j) for j in range(n)) for i in range(n))
         return cls(tuple(int(s) for s in shape), spacing, (0.0,) * n, direction)
+
+    @classmethod
+    def from_numbers(cls, shape: Iterable[Any], spacing: Iterable[Any], origin: Any, direction: Any) -> Grid:
+        """A grid of another library's numbers, in array order; no zero is a negative one."""
+        origin, direction = (np.asarray(values, float) + 0.0 for values in (origin, direction))
+        rows = tuple(map(tuple, direction.tolist()))
+        return cls(tuple(map(int, shape)), tuple(map(float, spacing)), tuple(origin.tolist()), rows)
 
     @property
     def dimensions(self) -> int:
@@ -117,7 +129,7 @@ class Grid:
     def flip(self, axes: Axes) -> Grid:
         """The grid of ``numpy.flip(array, axes)``; voxels keep their place in the world."""
         corner = [n - 1 if i in axes else 0 for i, n in enumerate(self.shape)]
-        direction = tuple(tuple(-v if i in axes else v for i, v in enumerate(row)) for row in self.direction)
+        direction = tuple(tuple(0.0 - v if i in axes else v for i, v in enumerate(row)) for row in self.direction)
         return replace(self, origin=tuple(self.to_world(corner).tolist()), direction=direction)
 
     def turn_to(self, orientation: str) -> tuple[Axes, Axes]:
@@ -156,9 +168,23 @@ class Grid:
         Tolerances are nnU-Net's: numpy's `allclose`.
         """
         if self.shape != other.shape:
-            return f"shape {'x'.join(map(str, self.shape))} against {'x'.join(map(str, other.shape))}"
+            return f"shape {by(self.shape)} against {by(other.shape)}"
         for name in ("spacing", "origin", "direction"):
             mine, yours = (np.asarray(getattr(g, name)) for g in (self, other))
             if not np.allclose(mine, yours, rtol=1e-5, atol=1e-3 if name == "origin" else 1e-5):
                 return f"{name} {np.round(mine, 4).tolist()} against {np.round(yours, 4).tolist()}"
         return ""
+
+
+def bounding_box(mask: Mask) -> Box:
+    """The tight box around a mask; the whole array where the mask is empty.
+
+    >>> bounding_box(np.array([[False, False, False], [False, True, True]]))
+    Box(start=(1, 1), stop=(2, 3))
+    """
+    start, stop = [], []
+    for axis in range(mask.ndim):
+        hit = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
+        start.append(int(hit[0]) if hit.size else 0)
+        stop.append(int(hit[-1]) + 1 if hit.size else mask.shape[axis])
+    return Box(tuple(start), tuple(stop))

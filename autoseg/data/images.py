@@ -12,9 +12,9 @@ import numpy as np
 from autoseg.core.errors import ImageError
 from autoseg.core.serialization import atomic_path, write_json
 from autoseg.core.shown import Shown
-from autoseg.core.types import ImageArray, LabelArray, PathLike
+from autoseg.core.types import ImageArray, LabelArray, PathLike, by
 from autoseg.data.exchange import to_nibabel, to_sitk, to_torchio, voxels_from
-from autoseg.data.formats import PHOTOGRAPHS, STACKS, WRITABLE, read_voxels, suffix_of
+from autoseg.data.formats import PHOTOGRAPHS, STACKS, WRITABLE, read_voxels, stem_of, suffix_of
 from autoseg.data.geometry import Grid
 from autoseg.data.label_values import as_stored, meant_by
 from autoseg.data.labels import Labels
@@ -76,9 +76,7 @@ class Image(Shown):
         return np.array(self.array, dtype=dtype, copy=copy)
 
     def __repr__(self) -> str:
-        shape = "x".join(map(str, self.grid.shape))
-        spacing = "x".join(f"{s:.3g}" for s in self.grid.spacing)
-        return f"Image({shape} voxels of {spacing} mm, {', '.join(self.channels)})"
+        return f"Image({by(self.grid.shape)} voxels of {by(self.grid.spacing, 3)} mm, {', '.join(self.channels)})"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,8 +118,7 @@ class LabelMap(Shown):
         return np.array(self.array, dtype=dtype, copy=copy)
 
     def __repr__(self) -> str:
-        shape = "x".join(map(str, self.grid.shape))
-        return f"LabelMap({shape} voxels, {self.labels!r})"
+        return f"LabelMap({by(self.grid.shape)} voxels, {self.labels!r})"
 
 
 def default_channels(count: int) -> tuple[str, ...]:
@@ -202,20 +199,24 @@ def write_label_map(label_map: LabelMap, path: PathLike) -> Path:
 
     Raises `StorageError` where the folder is not writable, `ImageError` for an unknown format.
     """
-    import SimpleITK as sitk
-
     path = Path(path)
     if suffix_of(path) not in WRITABLE:
         raise ImageError(
             f"{path.name}: the format {path.suffix or 'without suffix'} cannot be written. "
             f"These can: {', '.join(s[1:] for s in WRITABLE)}."
         )
-    array = as_stored(label_map.array, label_map.labels)
+    write_voxels(as_stored(label_map.array, label_map.labels), label_map.grid, path)
+    if suffix_of(path) in STACKS and set(label_map.grid.spacing) != {1.0}:  # a TIFF has no place for it
+        write_json(path.with_name(f"{stem_of(path)}.json"), {"spacing": label_map.grid.spacing})
+    return path
+
+
+def write_voxels(array: np.ndarray, grid: Grid, path: Path) -> None:
+    """Write (*space), or (*space, channel), in one step. Raises `StorageError` where that cannot be."""
+    import SimpleITK as sitk
+
     with atomic_path(path) as temporary:
         try:
-            sitk.WriteImage(to_sitk(array, label_map.grid), str(temporary), useCompression=True)
+            sitk.WriteImage(to_sitk(array, grid), str(temporary), useCompression=True)
         except RuntimeError as error:  # SimpleITK's only error type
             raise OSError(None, str(error).strip().splitlines()[-1]) from error
-    if suffix_of(path) in STACKS and set(label_map.grid.spacing) != {1.0}:  # a TIFF has no place for it
-        write_json(path.with_name(f"{path.name[: -len(suffix_of(path))]}.json"), {"spacing": label_map.grid.spacing})
-    return path

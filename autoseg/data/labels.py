@@ -73,7 +73,7 @@ class Labels(Shown):
     @property
     def values(self) -> tuple[int, ...]:
         """Every annotated integer, sorted, background included, the ignore label left out."""
-        return tuple(sorted({v for value in self.names.values() for v in _as_tuple(value)}))
+        return tuple(sorted({v for value in self.names.values() for v in members(value)}))
 
     @property
     def foreground(self) -> tuple[int, ...]:
@@ -83,7 +83,7 @@ class Labels(Shown):
     @property
     def regions(self) -> dict[str, tuple[int, ...]]:
         """What is predicted and judged: name and values of each label or region but the background."""
-        return {n: _as_tuple(v) for n, v in self.names.items() if _as_tuple(v) != (0,)}
+        return {n: members(v) for n, v in self.names.items() if members(v) != (0,)}
 
     @property
     def outputs(self) -> int:
@@ -162,7 +162,7 @@ class Labels(Shown):
         """The name of a single value; ``"label 7"`` where only regions speak of it."""
         if value == self.ignore:
             return "ignore"
-        single = [n for n, v in self.names.items() if _as_tuple(v) == (value,)]
+        single = [n for n, v in self.names.items() if members(v) == (value,)]
         return single[0] if single else f"label {value}"
 
     def __repr__(self) -> str:
@@ -170,7 +170,8 @@ class Labels(Shown):
         return f"Labels({inside}{'' if self.ignore is None else f', {self.ignore} ignore'})"
 
 
-def _as_tuple(value: Values) -> tuple[int, ...]:
+def members(value: Values) -> tuple[int, ...]:
+    """The values that a label is the union of."""
     return (value,) if isinstance(value, int) else tuple(value)
 
 

@@ -14,7 +14,7 @@ from autoseg.data.corrections import Corrections
 from autoseg.data.dataset import Case, Dataset, Held
 from autoseg.data.exchange import library_of, voxels_from
 from autoseg.data.fixes import number_labels
-from autoseg.data.formats import suffix_of
+from autoseg.data.formats import stem_of
 from autoseg.data.images import Image
 from autoseg.data.labels import Labels
 from autoseg.data.pairs import declared, labels_from_values, values_of
@@ -114,7 +114,7 @@ def case_from(
         missing = [p for p in paths if not p.exists()]
         if missing:
             raise DatasetError(f"{missing[0]} does not exist.")
-        stem = paths[0].name if paths[0].is_dir() else paths[0].name[: -len(suffix_of(paths[0])) or None]
+        stem = stem_of(paths[0])
         called = name or stem.removesuffix("_0000") or stem
         case = Case(name=called, image_paths=paths, label_path=None, channels=tuple(channels), labels=labels)
         return _spaced(case, spacing)

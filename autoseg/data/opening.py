@@ -14,7 +14,7 @@ from autoseg.core.serialization import read_json
 from autoseg.core.types import PathLike
 from autoseg.data.dataset import Case, Dataset
 from autoseg.data.folders import dataset_from_bids, dataset_from_folders, dataset_from_mixed
-from autoseg.data.formats import suffix_of
+from autoseg.data.formats import stem_of
 from autoseg.data.labels import Labels, labels_from_json
 from autoseg.data.splits import Split
 
@@ -146,7 +146,7 @@ def _cases_listed(folder: Path, facts: dict[str, Any], channels: tuple[str, ...]
 
 
 def _case(image: Path, label: Path | None, channels: tuple[str, ...], labels: Labels) -> Case:
-    name = image.name[: len(image.name) - len(suffix_of(image))]
+    name = stem_of(image)
     for path in filter(None, (image, label)):
         if not path.exists() and label is not None:
             raise DatasetError(f"case {name!r}: {path} is listed in dataset.json but does not exist.")

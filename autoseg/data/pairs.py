@@ -57,7 +57,7 @@ def dataset_from_files(
     """
     pairs = _pairs(images, labels)
     named = tuple(channels) or _channels_of([paths for paths, _ in pairs.values()])
-    meaning = declared(label_names) or labels_of([label for _, label in pairs.values()])
+    meaning = declared(label_names) or labels_from_values(_values_in(label) for _, label in pairs.values())
     training = tuple(
         Case(name=case, image_paths=paths, label_path=label, channels=named, labels=meaning)
         for case, (paths, label) in pairs.items()
@@ -225,14 +225,6 @@ def _channels_of(images: Sequence[tuple[Path, ...]]) -> tuple[str, ...]:
 def declared(label_names: Mapping[str, int] | None) -> Labels | None:
     """The labels that a user named, if any."""
     return labels_from_json(label_names) if label_names else None
-
-
-def labels_of(paths: Sequence[Path]) -> Labels:
-    """A label for each value, or colour, that occurs in some label map.
-
-    Raises `DatasetError` where there are so many that these are intensities, and names the file.
-    """
-    return labels_from_values(_values_in(path) for path in paths)
 
 
 def labels_from_values(values: Iterable[Mapping[FileValue, int]]) -> Labels:

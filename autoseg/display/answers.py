@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from autoseg.core.decisions import Attempt, Decision
+from autoseg.core.decisions import Decision
 from autoseg.display import render
 from autoseg.display.charts import TICKS, inset, quiet
 from autoseg.display.colours import ACCENT, FAINT, INK
@@ -71,11 +71,7 @@ def search_chart(decision: Decision) -> Html | None:
 
     drawing = picture(paint, (560, height), alt="memory of each candidate against the budget")
     told = f"each step of the search; the dashed line is the budget of {number(limits[0])} GB"
-    return section("The search", drawing, hint=_steps(steps, told))
-
-
-def _steps(steps: list[Attempt], told: str) -> str:
-    return f"{count(len(steps), 'candidate')}: {told}"
+    return section("The search", drawing, hint=f"{count(len(steps), 'candidate')}: {told}")
 
 
 @render.register
@@ -169,9 +165,5 @@ def show_explained_plan(explained: ExplainedPlan) -> str:
 
 def _key(key: ExplainedKey) -> tuple[object, ...]:
     as_given = key.origin == "as the rules give"
-    rules = "" if as_given else join(in_words(_tuples(key.rules_give)), tag("br"), tag("small", key.reason))
-    return tag("code", key.key), in_words(_tuples(key.value)), key.origin if as_given else tag("b", key.origin), rules
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+    rules = "" if as_given else join(in_words(key.rules_give), tag("br"), tag("small", key.reason))
+    return tag("code", key.key), in_words(key.value), key.origin if as_given else tag("b", key.origin), rules

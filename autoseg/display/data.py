@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
 from autoseg.core.errors import DatasetError
+from autoseg.data.checks.survey import few
 from autoseg.data.dataset import Case, Dataset, Fold
 from autoseg.data.geometry import Grid
 from autoseg.data.images import Image, LabelMap
-from autoseg.data.labels import Labels
+from autoseg.data.label_values import count_values
+from autoseg.data.labels import Labels, members
 from autoseg.display import render
 from autoseg.display.colours import IGNORED, bar, colour_of, legend, named, swatch
 from autoseg.display.html import (
@@ -30,6 +33,7 @@ from autoseg.display.marks import unit_of
 from autoseg.display.slices import Overlay, orientation_of, overlay_of, thumbnail, views
 from autoseg.display.words import count, number, share, size, times
 
+T = TypeVar("T")
 READ_AT_ONCE = 12_000_000  # bytes of files that a dataset's display may read for its pictures: about half a second
 THUMBNAILS = 5
 ROWS = 200
@@ -52,7 +56,7 @@ def label_table(labels: Labels) -> Html:
     """Colour, name and value of each label or region."""
     rows: list[tuple[object, ...]] = []
     for name, value in labels.names.items():
-        values = (value,) if isinstance(value, int) else value
+        values = members(value)
         rows.append((join(*(swatch(colour_of(v)) for v in values if v), " ", name), ", ".join(map(str, values))))
     if labels.ignore is not None:
         rows.append((join(swatch(IGNORED), " ignore (nobody annotated it)"), labels.ignore))
@@ -73,7 +77,7 @@ def show_dataset(dataset: Dataset) -> str:
         dataset.name,
         facts(essence),
         case_pictures(dataset.training),
-        fold("Labels", label_table(dataset.labels), hint=_few(list(dataset.labels.regions))),
+        fold("Labels", label_table(dataset.labels), hint=few(list(dataset.labels.regions), 6)),
         fold(
             "Training cases",
             names([c.name for c in dataset], more="more; dataset.training has all of them"),
@@ -90,21 +94,25 @@ def show_dataset(dataset: Dataset) -> str:
 def case_pictures(cases: Sequence[Case], *, most: int = THUMBNAILS) -> Html:
     """Pictures of cases spread over the list, as many as are read in a moment, with the legend of their labels."""
     chosen = [cases[i] for i in np.linspace(0, len(cases) - 1, min(most, len(cases))).astype(int)]
-    shown: list[list[tuple[Html, object]]] = []
     problems: list[str] = []
-    left = READ_AT_ONCE
-    for case in chosen:
-        left -= bytes_of(case)
-        if left < 0:
-            break
-        shown.append([_pictured(case, problems)])
+    shown = [[_pictured(case, problems)] for case in affordable(chosen, bytes_of)]
     if not shown:
         return text(f"One case is {size(bytes_of(cases[0]))} on disk, so none is read here; dataset[name] shows one.")
     said = text(problems[0], " autoseg.check(dataset) looks at all cases.") if problems else None
     return join(gallery(*shown), legend(cases[0].labels) if cases[0].has_label else None, said)
 
 
+def affordable(items: Iterable[T], cost: Callable[[T], int], most: int = READ_AT_ONCE) -> Iterator[T]:
+    """The first of some items, as many as together cost at most so many bytes to read."""
+    for item in items:
+        most -= cost(item)
+        if most < 0:
+            return
+        yield item
+
+
 def bytes_of(case: Case) -> int:
+    """Bytes of the case's files."""
     return sum(path.stat().st_size for path in (*case.image_paths, case.label_path) if path and path.exists())
 
 
@@ -165,11 +173,6 @@ def show_case(case: Case) -> str:
     )
 
 
-def present_in(label_map: LabelMap) -> tuple[int, ...]:
-    """The values that occur."""
-    return tuple(np.unique(label_map.array).tolist())
-
-
 def grid_facts(grid: Grid) -> dict[str, object]:
     """Shape, spacing, extent and orientation in words."""
     unit = unit_of(grid)
@@ -194,8 +197,7 @@ def _intensity_range(image: Image) -> dict[str, object]:
 
 def voxel_table(label_map: LabelMap) -> Html:
     """How much of the image each label takes; of many labels the largest, and all of them behind a fold."""
-    values, amounts = np.unique(label_map.array, return_counts=True)
-    found = {int(v): int(n) for v, n in zip(values, amounts, strict=True) if v != 0}
+    found = {int(v): n for v, n in count_values(label_map.array).items() if v != 0}
     if not found:
         return text("nothing is labelled")
     if len(found) <= OPEN_LABELS:
@@ -246,7 +248,3 @@ def show_label_map(label_map: LabelMap) -> str:
         voxel_table(label_map),
         facts(grid_facts(label_map.grid)),
     )
-
-
-def _few(words: Sequence[str], most: int = 6) -> str:
-    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")

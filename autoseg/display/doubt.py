@@ -12,7 +12,7 @@ from autoseg.data.images import Image
 from autoseg.display import render
 from autoseg.display.charts import inset, quiet
 from autoseg.display.colours import ACCENT, INK, bar, legend
-from autoseg.display.data import READ_AT_ONCE, bytes_of
+from autoseg.display.data import affordable, bytes_of
 from autoseg.display.figures import picture
 from autoseg.display.findings import line
 from autoseg.display.html import Html, beside, card, facts, fold, gallery, join, section, table, tag, text
@@ -139,21 +139,11 @@ def show_uncertainties(found: Uncertainties) -> str:
 
 def maps(found: Uncertainties) -> Html | None:
     """A small map of each of the most uncertain cases, as many as are read in a moment."""
-    shown, left = [], READ_AT_ONCE
-    for name in found.most(PICTURES):
-        item = found[name]
-        left -= bytes_of(item.case)
-        if left < 0:
-            break
+    shown = []
+    for item in affordable((found[name] for name in found.most(PICTURES)), lambda item: bytes_of(item.case)):
         view, image = _unsure_view(item), item.case.image()
-        shown.append(
-            [
-                (
-                    heat(item, image, view, _small(image.grid, view), letters=False),
-                    join(name, tag("br"), score(item.value)),
-                )
-            ]
-        )
+        caption = join(item.case.name, tag("br"), score(item.value))
+        shown.append([(heat(item, image, view, _small(image.grid, view), letters=False), caption)])
     return gallery(*shown) if shown else None
 
 
@@ -237,11 +227,8 @@ def show_suspect(found: Suspect) -> str:
 @render.register
 def show_suspects(found: Suspects) -> str:
     """The most suspicious cases with their worst slices, and the score of every case."""
-    shown, left = [], READ_AT_ONCE
-    for item in found[:PICTURES]:
-        left -= bytes_of(item.prediction.case)
-        if left >= 0:
-            shown.append([(_worst_slice(item, 1.0), join(item.case, tag("br"), score(item.score)))])
+    pictured = affordable(found[:PICTURES], lambda item: bytes_of(item.prediction.case))
+    shown = [[(_worst_slice(item, 1.0), join(item.case, tag("br"), score(item.score)))] for item in pictured]
     rows = [(s.case, bar(s.score, score(s.score), width=70), s.reason) for s in found]
     head = ("case", "contradicted", "why")
     return card(

@@ -43,7 +43,7 @@ def show_export(export: Export) -> str:
     """Where the files are, and how the exported model agrees with autoseg."""
     essence = {
         "checked on": export.checked_on,
-        "equal voxels": f"{100 * export.voxels:.4f} %",
+        "equal voxels": f"{export.voxels:.4%}",
         "largest difference of logits": f"{number(export.logits)} of their range",
     }
     return card("Export", f"as {export.kind}", facts(essence), text(f"In {export.folder}: {', '.join(export.files)}."))

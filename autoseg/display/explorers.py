@@ -104,11 +104,6 @@ class EvaluationExplorer(Interactive):
         self.shown.children = [title, browser]
 
 
-def explore_evaluation(evaluation: Evaluation) -> EvaluationExplorer:
-    """The widget of an evaluation."""
-    return EvaluationExplorer(evaluation)
-
-
 @dataclass(frozen=True, slots=True)
 class Compared(Shown):
     """Several predictions of the same cases, each under a name."""

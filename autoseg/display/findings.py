@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from autoseg.data.checks import Finding, Findings, Picture
+from autoseg.data.checks import Finding, Findings
 from autoseg.data.checks.survey import few
 from autoseg.display import render
 from autoseg.display.html import Html, card, chip, fold, gallery, join, section, table, tag, text
@@ -82,16 +82,12 @@ def how_to_mend(findings: Findings) -> Html | None:
 
 def columns(finding: Finding) -> list[list[tuple[Html, object]]]:
     """The worst case, one picture for each way to see it."""
-    return [[(thumbnail(p.image, _overlay(p)), caption(finding, p.title))] for p in finding.pictures()]
+    return [[(thumbnail(p.image, Overlay(filled=p.labels)), caption(finding, p.title))] for p in finding.pictures()]
 
 
 def caption(finding: Finding, title: str) -> str:
     """Which check, which case, and what is seen."""
     return " · ".join(dict.fromkeys(filter(None, (finding.check, finding.worst, title))))
-
-
-def _overlay(picture: Picture) -> Overlay:
-    return Overlay() if picture.labels is None else Overlay(filled=picture.labels)
 
 
 def show_worst(finding: Finding) -> Any:

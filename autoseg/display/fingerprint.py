@@ -7,7 +7,6 @@ import warnings
 import numpy as np
 
 from autoseg.core.errors import PlanError
-from autoseg.data.case_facts import CaseFacts
 from autoseg.data.fingerprint import Fingerprint, IntensityFacts
 from autoseg.display import render
 from autoseg.display.charts import Mark, histogram, strip
@@ -183,11 +182,10 @@ def presence(fingerprint: Fingerprint) -> Html:
 
 def case_table(fingerprint: Fingerprint) -> Html:
     """One row a case."""
-    rows = [_case_row(case) for case in fingerprint.cases[:ROWS]]
+    rows = [
+        (case.name, times(case.shape), times(case.spacing), f"{sum(case.label_voxels.values()):,}")
+        for case in fingerprint.cases[:ROWS]
+    ]
     shown = table(("case", "shape", "spacing in mm", "labelled voxels"), rows, numbers=(3,))
     rest = len(fingerprint.cases) - ROWS
     return join(shown, text(f"and {rest:,} more; fingerprint.table() has all of them") if rest > 0 else None)
-
-
-def _case_row(case: CaseFacts) -> tuple[object, ...]:
-    return case.name, times(case.shape), times(case.spacing), f"{sum(case.label_voxels.values()):,}"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from autoseg.core.types import LabelArray
 from autoseg.data.images import Image
 from autoseg.display import render
 from autoseg.display.colours import legend
 from autoseg.display.html import Html, card, gallery, join, section, table, tag
 from autoseg.display.marks import unit_of
-from autoseg.display.slices import BYTES, Look, Overlay, layers_of, panel, slice_axis, view_of, window_of
+from autoseg.display.slices import BYTES, Look, Overlay, View, layers_of, panel, slice_axis, view_of, window_of
 from autoseg.display.words import number, times
 from autoseg.training.microscope import Microscope, Stage
 
@@ -57,14 +58,19 @@ def stage_extent(stage: Stage) -> tuple[float, float]:
 
 def picture_of(stage: Stage, scale: float) -> tuple[Html, str]:
     """The slice through the marked voxel, or the middle where it is gone."""
+    grid, (view, layer, window, labels) = stage.grid, cut_of(stage)
+    look = Look(window, scale, letters=False, unit=unit_of(grid), most=BYTES // 11, mark=stage.voxel)
+    return panel(layer, grid, view, Overlay(filled=labels, ignore=stage.labels.ignore), look), stage.name
+
+
+def cut_of(stage: Stage) -> tuple[View, np.ndarray, tuple[float, float], LabelArray | None]:
+    """Where a stage is cut, what is seen there in which window, and its labels without what is outside."""
     grid = stage.grid
     axis = slice_axis(grid)
     index = stage.voxel[axis] if stage.voxel and grid.dimensions == 3 else grid.shape[axis] // 2
     name, layer = layers_of(Image(stage.array, grid, stage.channels))[0]
     labels = None if stage.label is None else np.maximum(stage.label, 0)
-    look = Look(window_of(layer, name), scale, letters=False, unit=unit_of(grid), most=BYTES // 11, mark=stage.voxel)
-    overlay = Overlay(filled=labels, ignore=stage.labels.ignore)
-    return panel(layer, grid, view_of(grid, axis, index), overlay, look), stage.name
+    return view_of(grid, axis, index), layer, window_of(layer, name), labels
 
 
 def voxel_table(case: Microscope) -> Html:

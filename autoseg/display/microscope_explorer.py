@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import ipywidgets as widgets
-import numpy as np
 
 from autoseg.core.errors import PreprocessingError
-from autoseg.data.images import Image
 from autoseg.display.colours import legend
 from autoseg.display.html import tag
-from autoseg.display.microscope import stage_extent
+from autoseg.display.microscope import cut_of, stage_extent
 from autoseg.display.raster import Painting, draw_slice
-from autoseg.display.slices import SHARP, arrange, layers_of, slice_axis, view_of, window_of
+from autoseg.display.slices import SHARP, arrange
 from autoseg.display.widgets import WIDE, Interactive, paragraph, row, words
 from autoseg.display.words import number, times
 from autoseg.training.microscope import Microscope, Stage
@@ -86,21 +84,6 @@ class MicroscopeExplorer(Interactive):
 
     def _slice(self, stage: Stage) -> bytes:
         """The slice through the voxel, or the middle where it is gone."""
-        grid, axis = stage.grid, slice_axis(stage.grid)
-        index = stage.voxel[axis] if stage.voxel and grid.dimensions == 3 else grid.shape[axis] // 2
-        name, channel = layers_of(Image(stage.array, grid, stage.channels))[0]
-        labels = None if stage.label is None else np.maximum(stage.label, 0)
+        view, channel, window, labels = cut_of(stage)
         painting = Painting(filled=labels, outlined=labels, opacity=0.25, ignore=stage.labels.ignore, mark=stage.voxel)
-        return draw_slice(
-            channel,
-            grid,
-            view_of(grid, axis, index),
-            painting,
-            window=window_of(channel, name),
-            scale=self.scale * SHARP,
-        )
-
-
-def explore_microscope(seen: Microscope) -> MicroscopeExplorer:
-    """The widget of a microscope."""
-    return MicroscopeExplorer(seen)
+        return draw_slice(channel, stage.grid, view, painting, window=window, scale=self.scale * SHARP)

@@ -12,7 +12,7 @@ from autoseg.display.sketches import feature_maps, patch_in_image, unet
 from autoseg.display.words import count, number, share, times, value_of
 from autoseg.planning.budget import Budget
 from autoseg.planning.configuration import Configuration
-from autoseg.planning.memory import stage_elements
+from autoseg.planning.memory import network_elements
 from autoseg.planning.plan import Plan
 
 MAIN = ("spacing", "patch_size", "batch_size")  # the decisions whose reasons a plan tells at once
@@ -83,14 +83,7 @@ def stage_table(configuration: Configuration) -> Html:
     """One row a stage of the network."""
     network = configuration.network
     sizes = feature_maps(network, configuration.patch_size)
-    written = stage_elements(
-        configuration.patch_size,
-        network.strides,
-        network.features,
-        encoder_blocks=network.encoder_blocks,
-        decoder_blocks=network.decoder_blocks,
-        residual=network.kind == "residual",
-    )
+    written = network_elements(network, configuration.patch_size)
     rows = [
         (
             i,

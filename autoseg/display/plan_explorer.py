@@ -69,11 +69,6 @@ class PlanExplorer(Interactive):
         self.difference.value = render(self.start.compare(self.plan))
 
 
-def explore_plan(plan: Plan) -> PlanExplorer:
-    """The widget for a plan."""
-    return PlanExplorer(plan)
-
-
 def _positions(plan: Plan) -> dict[str, Any]:
     """Where the knobs stand for a plan's own facts."""
     fingerprint = plan.fingerprint

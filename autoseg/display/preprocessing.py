@@ -7,6 +7,7 @@ import numpy as np
 from autoseg.data.images import Image
 from autoseg.display import render
 from autoseg.display.colours import colour_of_region, legend, swatch
+from autoseg.display.data import affordable
 from autoseg.display.html import Html, card, facts, fold, gallery, join, names, section, table, text
 from autoseg.display.slices import Overlay, thumbnail, views
 from autoseg.display.words import count, number, size, times
@@ -101,14 +102,10 @@ def show_preprocessed_dataset(prepared: PreprocessedDataset) -> str:
 def pictures(prepared: PreprocessedDataset) -> Html:
     """Cases spread over the list, as many as are read in a moment."""
     chosen = [prepared.cases[i] for i in np.linspace(0, len(prepared) - 1, min(THUMBNAILS, len(prepared))).astype(int)]
-    shown = []
-    left = READ_AT_ONCE
-    for name in chosen:
-        left -= 4 * len(prepared.configuration.channels) * int(np.prod(prepared.geometry(name).shape))
-        if left < 0:
-            break
-        case = prepared[name]
-        shown.append([(thumbnail(image_of(case), overlay_of(case)), name)])
+    channels = len(prepared.configuration.channels)
+    read = affordable(chosen, lambda name: 4 * channels * int(np.prod(prepared.entries[name].shape)), READ_AT_ONCE)
+    cases = (prepared[name] for name in read)
+    shown = [[(thumbnail(image_of(case), overlay_of(case)), case.name)] for case in cases]
     if not shown:
         return text("One case is too large to be read in a moment; prepared[name] shows it.")
     return join(gallery(*shown), legend(prepared.labels))

@@ -8,15 +8,15 @@ from collections.abc import Iterator, Sequence
 from autoseg.core.errors import AutosegError
 from autoseg.data.dataset import Case
 from autoseg.data.images import LabelMap
-from autoseg.data.labels import Labels
 from autoseg.display import render
 from autoseg.display.charts import strip
 from autoseg.display.colours import bar, colour_of, colour_of_region, legend, swatch
-from autoseg.display.data import READ_AT_ONCE, bytes_of, voxel_table
+from autoseg.display.data import affordable, bytes_of, voxel_table
 from autoseg.display.html import Html, card, facts, fold, folded_table, gallery, join, names, section, table, tag, text
 from autoseg.display.slices import Overlay, thumbnail, views
 from autoseg.display.words import count, duration, score
 from autoseg.evaluation.intervals import ENOUGH, intervals
+from autoseg.evaluation.metrics import known_mean
 from autoseg.evaluation.result_card import ResultCard
 from autoseg.evaluation.scores import Evaluation
 from autoseg.prediction.inference import Prediction, Predictions
@@ -85,11 +85,7 @@ def show_predictions(predictions: Predictions) -> str:
 def pictures(predictions: Sequence[Prediction], notes: dict[str, str] | None = None) -> Html | None:
     """A thumbnail of each prediction over its image, as many as are read in a moment."""
     shown = []
-    left = READ_AT_ONCE
-    for prediction in predictions:
-        left -= bytes_of(prediction.case)
-        if left < 0:
-            break
+    for prediction in affordable(predictions, lambda p: bytes_of(p.case)):
         name = prediction.case.name
         caption = join(name, tag("br"), (notes or {})[name]) if notes else name
         shown.append([(thumbnail(prediction.case.image(), overlay_of(prediction)), caption)])
@@ -163,13 +159,9 @@ def _essence(evaluation: Evaluation) -> dict[str, object]:
     }
 
 
-def _labels_of(evaluation: Evaluation) -> Labels | None:
-    return evaluation.predictions[0].label_map.labels if evaluation.predictions else None
-
-
 def colours(evaluation: Evaluation) -> dict[str, str]:
     """The colour of each label or region."""
-    labels = _labels_of(evaluation)
+    labels = evaluation.predictions[0].label_map.labels if evaluation.predictions else None
     return {
         name: colour_of(i + 1) if labels is None else colour_of_region(labels, name)
         for i, name in enumerate(evaluation.labels)
@@ -183,8 +175,7 @@ def label_table(evaluation: Evaluation) -> Html:
     lowest = math.floor(10 * min(known, default=0.0)) / 10
     for name, colour in colours(evaluation).items():
         dice = [s.dice for s in evaluation.scores if s.label == name]
-        iou = [s.iou for s in evaluation.scores if s.label == name and s.iou == s.iou]
-        mean_iou = sum(iou) / len(iou) if iou else float("nan")
+        mean_iou = known_mean(s.iou for s in evaluation.scores if s.label == name)
         sure = f"{score(between[name].low)} to {score(between[name].high)}" if len(dice) >= ENOUGH else ""
         dots = strip(dice, (lowest, 1.0), colour=colour)
         rows.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from autoseg.data.splits import FOLDS
 from autoseg.display import render
 from autoseg.display.charts import strip
 from autoseg.display.decisions import attempts_table
@@ -9,7 +10,7 @@ from autoseg.display.html import Html, card, facts, fold, section, table, text
 from autoseg.display.results import HINT, label_table, worst_cases
 from autoseg.display.words import MINUS, number, score
 from autoseg.evaluation.intervals import ModelComparison
-from autoseg.evaluation.selection import FOLDS, Choice, CrossValidation
+from autoseg.evaluation.selection import Choice, CrossValidation
 
 ENDS = 6  # cases at either end that are named
 

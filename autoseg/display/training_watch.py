@@ -83,8 +83,3 @@ class TrainingWatch(Interactive):
         )
         width, height = (f"{mm * scale:.0f}px" for mm in grid.extent[::-1])
         self.example.layout = widgets.Layout(width=width, height=height)
-
-
-def watch_training(training: Training) -> TrainingWatch:
-    """The widget of a training."""
-    return TrainingWatch(training)

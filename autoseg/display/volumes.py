@@ -14,6 +14,7 @@ from autoseg.core.errors import DisplayError
 from autoseg.core.shown import Shown
 from autoseg.core.types import LabelArray
 from autoseg.data.dataset import Case
+from autoseg.data.exchange import to_nibabel, to_sitk
 from autoseg.data.geometry import Grid
 from autoseg.data.labels import Labels
 from autoseg.display import render
@@ -126,13 +127,7 @@ def show_3d(volume: Volume, backend: str) -> Any:
 
 def nifti(array: np.ndarray, grid: Grid) -> bytes:
     """A zipped NIfTI file in memory."""
-    import nibabel as nib
-
-    flip = np.diag([-1.0, -1.0, 1.0])  # NIfTI counts to the right and the front, grids to the left and the back
-    affine = np.eye(4)
-    affine[:3, :3] = flip @ (np.asarray(grid.direction) * np.asarray(grid.spacing))[:, ::-1]
-    affine[:3, 3] = flip @ np.asarray(grid.origin)
-    return gzip.compress(nib.Nifti1Image(np.ascontiguousarray(array.T), affine).to_bytes(), compresslevel=1)
+    return gzip.compress(to_nibabel(array, grid).to_bytes(), compresslevel=1)
 
 
 class VolumeViewer(Interactive):
@@ -225,16 +220,6 @@ def in_itk(volume: Volume) -> Any:
             "from where it loads its viewer. Install it: pip install 'autoseg[itk]'; "
             'or use backend="niivue", which needs none.'
         ) from error
-    import SimpleITK as sitk
-
     shown = volume.maps.get(PREDICTED, volume.maps.get(TRUTH))
-    labels = {} if shown is None else {"label_image": _sitk(sitk, shown.astype(np.uint8), volume.grid)}
-    return view(image=_sitk(sitk, _compact(volume.image), volume.grid), **labels)
-
-
-def _sitk(sitk: Any, array: np.ndarray, grid: Grid) -> Any:
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing(grid.spacing[::-1])
-    image.SetOrigin(grid.origin)
-    image.SetDirection(np.asarray(grid.direction)[:, ::-1].ravel().tolist())
-    return image
+    labels = {} if shown is None else {"label_image": to_sitk(shown.astype(np.uint8), volume.grid)}
+    return view(image=to_sitk(_compact(volume.image), volume.grid), **labels)

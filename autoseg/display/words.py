@@ -8,6 +8,8 @@ from dataclasses import fields, is_dataclass
 from itertools import groupby
 from typing import Any
 
+from autoseg.core.numbers import is_number
+
 MINUS = "−"
 LONGEST = 300  # characters of one value; more is cut
 MANY = 16  # values of a sequence, such as a histogram, beyond which only their number is told
@@ -125,7 +127,7 @@ def _sequence(values: Sequence[Any], name: str) -> str:
         return "none"
     if len(values) > MANY:
         return f"{len(values)} values"
-    if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
+    if all(map(is_number, values)):
         if name.endswith(MILLIMETRES):
             return times(values, "mm")
         return times(values) if name.endswith(GEOMETRIC) else ", ".join(number(v, 4) for v in values)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -90,9 +90,6 @@ class Uncertainties(Shown, Sequence[Uncertainty]):
 
     def __len__(self) -> int:
         return len(self.items)
-
-    def __iter__(self) -> Iterator[Uncertainty]:
-        return iter(self.items)
 
     @property
     def by_case(self) -> dict[str, float]:
@@ -228,6 +225,7 @@ def entropy_of(probabilities: ImageArray, labels: Labels) -> ImageArray:
 
 
 def _plogp(p: np.ndarray) -> np.ndarray:
+    """-p log p; scipy's entr would be -inf where rounding has taken a mean of probabilities beyond 1."""
     return np.asarray(-p * np.log(np.maximum(p, TINY)))
 
 

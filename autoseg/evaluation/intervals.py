@@ -22,7 +22,7 @@ SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean, and the range in which 95 % of the means of redrawn cases lie."""
+    """A mean, and the range in which 95% of the means of redrawn cases lie."""
 
     mean: float
     low: float
@@ -36,7 +36,7 @@ def bootstrap(values: Sequence[float], *, confidence: float = 0.95) -> Interval:
     """The mean of some values with its bootstrap interval; NaN is left out.
 
     Cases are drawn with replacement, always by the same seed. Plain percentiles of few cases are too narrow (of 8 cases
-    87 % of the intervals hold the true mean, not 95 %), so they are taken further out by what Student's t is wider than
+    87% of the intervals hold the true mean, not 95%), so they are taken further out by what Student's t is wider than
     a normal distribution. Source: Hesterberg 2015, 'What teachers should know about the bootstrap'
     (expanded percentiles).
 

@@ -12,7 +12,8 @@ from scipy import ndimage, optimize
 from autoseg.core.errors import EvaluationError
 from autoseg.core.types import Mask
 from autoseg.data.dataset import Dataset
-from autoseg.evaluation.scores import require_comparable
+from autoseg.evaluation.metrics import ratio
+from autoseg.evaluation.scores import masks_of, require_comparable
 from autoseg.prediction.inference import Prediction
 
 if TYPE_CHECKING:
@@ -30,17 +31,17 @@ class LesionCounts:
     @property
     def sensitivity(self) -> float:
         """The share of the reference's lesions that were found; NaN where it has none."""
-        return _ratio(self.found, self.found + self.missed)
+        return ratio(self.found, self.found + self.missed)
 
     @property
     def precision(self) -> float:
         """The share of the predicted lesions that are one; NaN where nothing is predicted."""
-        return _ratio(self.found, self.found + self.false)
+        return ratio(self.found, self.found + self.false)
 
     @property
     def f1(self) -> float:
         """2 TP / (2 TP + FP + FN); NaN where both masks are empty."""
-        return _ratio(2 * self.found, 2 * self.found + self.missed + self.false)
+        return ratio(2 * self.found, 2 * self.found + self.missed + self.false)
 
 
 def count_lesions(predicted: Mask, reference: Mask, *, iou: float = 0.1) -> LesionCounts:
@@ -86,14 +87,8 @@ def lesion_table(predictions: Iterable[Prediction], dataset: Dataset, *, iou: fl
         name, found = prediction.case.name, prediction.label_map
         truth = dataset[name].label()
         require_comparable(name, found, truth)
-        annotated = True if truth.labels.ignore is None else truth.array != truth.labels.ignore
-        for label, values in truth.labels.regions.items():
-            ours, theirs = (np.isin(a, values) & annotated for a in (found.array, truth.array))
+        for label, ours, theirs in masks_of(found, truth):
             counts = count_lesions(ours, theirs, iou=iou)
             ratios = {"sensitivity": counts.sensitivity, "precision": counts.precision, "f1": counts.f1}
             rows.append({"case": name, "label": label, **asdict(counts), **ratios})
     return pd.DataFrame(rows)
-
-
-def _ratio(part: int, whole: int) -> float:
-    return part / whole if whole else float("nan")

@@ -1,7 +1,9 @@
-"""Overlap of two masks, in numpy."""
+"""Overlap of two masks, and means of what is known, in numpy."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,14 +38,12 @@ class Overlap:
     @property
     def dice(self) -> float:
         """2 TP / (2 TP + FP + FN); NaN where both masks are empty, 0 where one is. nnU-Net's convention."""
-        union = self.predicted + self.present
-        return 2 * self.true_positive / union if union else float("nan")
+        return ratio(2 * self.true_positive, self.predicted + self.present)
 
     @property
     def iou(self) -> float:
         """TP / (TP + FP + FN); NaN where both masks are empty."""
-        union = self.true_positive + self.false_positive + self.false_negative
-        return self.true_positive / union if union else float("nan")
+        return ratio(self.true_positive, self.predicted + self.false_negative)
 
 
 def overlap(predicted: Mask, reference: Mask, annotated: Mask | None = None) -> Overlap:
@@ -53,3 +53,18 @@ def overlap(predicted: Mask, reference: Mask, annotated: Mask | None = None) -> 
     tp = int(np.count_nonzero(predicted & reference))
     fp, fn = int(np.count_nonzero(predicted)) - tp, int(np.count_nonzero(reference)) - tp
     return Overlap(tp, fp, fn, predicted.size - tp - fp - fn)
+
+
+def ratio(part: int, whole: int) -> float:
+    """A share; NaN of nothing."""
+    return part / whole if whole else math.nan
+
+
+def known_mean(values: Iterable[float]) -> float:
+    """The mean of the values that are not NaN; NaN where all are.
+
+    >>> known_mean([0.5, math.nan, 1.0]), known_mean([])
+    (0.75, nan)
+    """
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan

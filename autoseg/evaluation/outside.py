@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from autoseg.core.shown import Shown
-from autoseg.data.case_facts import bounding_box
 from autoseg.data.checks import Finding, load_image
 from autoseg.data.dataset import Case
 from autoseg.data.fingerprint import Fingerprint, IntensityFacts
+from autoseg.data.geometry import bounding_box
 from autoseg.data.images import Image
 from autoseg.data.memory import case_from
 
@@ -49,7 +49,7 @@ def outside_range(what: Any, fingerprint: Fingerprint, *, spacing: Sequence[floa
         fingerprint: of the dataset that the model was trained on.
         spacing: of arrays, mm in the array's order.
 
-    Spacings may be 10 %, sizes and fields of view 25 % beyond the smallest and largest training case. Raises
+    Spacings may be 10%, sizes and fields of view 25% beyond the smallest and largest training case. Raises
     `DatasetError` for an image that cannot be used or has other channels.
 
     >>> import autoseg
@@ -109,7 +109,7 @@ def _plain(value: float) -> str:
 
 
 def _usual_share(known: IntensityFacts) -> float:
-    """Of all voxels of the training cases, those between the percentiles of the foreground; 1 % where not known."""
+    """Of all voxels of the training cases, those between the percentiles of the foreground; 1% where not known."""
     if not any(known.everywhere):
         return 0.01
     edges = np.linspace(known.minimum, known.maximum, len(known.everywhere) + 1)

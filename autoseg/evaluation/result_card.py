@@ -10,11 +10,13 @@ from scipy import stats
 
 from autoseg.core.errors import EvaluationError
 from autoseg.core.shown import Shown
+from autoseg.data.checks.survey import few
+from autoseg.data.splits import FOLDS
 from autoseg.evaluation.calibration import Calibration
 from autoseg.evaluation.doubt import Uncertainties
 from autoseg.evaluation.intervals import ENOUGH, bootstrap, intervals
 from autoseg.evaluation.scores import Evaluation
-from autoseg.evaluation.selection import FOLDS, Choice
+from autoseg.evaluation.selection import Choice
 
 CHANCE = 0.05  # below which a correlation counts
 WIDE = 0.05  # of an interval, up or down: a difference of models that people report
@@ -103,14 +105,14 @@ def _of_cases(evaluation: Evaluation) -> Iterator[str]:
     )
     loose = [name for name, i in intervals(evaluation).items() if i.high - i.low > 2 * WIDE]
     if loose:
-        yield f"The Dice of {_few(loose)} is known only to within more than {2 * WIDE:.1f}; more cases would tell."
+        yield f"The Dice of {few(loose, 4)} is known only to within more than {2 * WIDE:.1f}; more cases would tell."
 
 
 def _of_labels(evaluation: Evaluation) -> Iterator[str]:
     present = {n: sum(s.overlap.present > 0 for s in evaluation.scores if s.label == n) for n in evaluation.labels}
     rare = [f"{n} is in {k} of {len(evaluation.cases)} cases" for n, k in present.items() if k < len(evaluation.cases)]
     if rare:
-        yield f"{_few(rare)}; where a label is neither there nor predicted, the case does not count for it."
+        yield f"{few(rare, 4)}; where a label is neither there nor predicted, the case does not count for it."
 
 
 def _of_use(choice: Choice | None) -> Iterator[str]:
@@ -125,7 +127,3 @@ def _of_use(choice: Choice | None) -> Iterator[str]:
         yield "The scores are honest only if no model saw these cases and none was chosen by them."
     yield "They are of scans like these: another site, scanner, protocol or population may do worse."
     yield "Not for clinical use."
-
-
-def _few(words: list[str]) -> str:
-    return ", ".join(words[:4]) + (f" and {len(words) - 4} more" if len(words) > 4 else "")

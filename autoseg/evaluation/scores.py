@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +12,11 @@ import numpy as np
 from autoseg.core.errors import EvaluationError
 from autoseg.core.serialization import write_text
 from autoseg.core.shown import Shown, ask_display
-from autoseg.core.types import PathLike
+from autoseg.core.types import Mask, PathLike, by
 from autoseg.data.dataset import Dataset
 from autoseg.data.geometry import Grid
 from autoseg.data.images import LabelMap
-from autoseg.evaluation.metrics import Overlap, overlap
+from autoseg.evaluation.metrics import Overlap, known_mean, overlap
 from autoseg.prediction.inference import Prediction
 
 TURNED = 0.1  # of a unit: beyond rounding, and beyond what an oblique scan is registered by
@@ -71,7 +70,7 @@ class Evaluation(Shown):
     @property
     def by_label(self) -> dict[str, float]:
         """Mean Dice of each label over the cases that have it."""
-        return {name: _mean(s.dice for s in self.scores if s.label == name) for name in self.labels}
+        return {name: known_mean(s.dice for s in self.scores if s.label == name) for name in self.labels}
 
     @property
     def by_case(self) -> dict[str, float]:
@@ -79,7 +78,7 @@ class Evaluation(Shown):
         dice: dict[str, list[float]] = {}
         for s in self.scores:
             dice.setdefault(s.case, []).append(s.dice)
-        return {name: _mean(values) for name, values in dice.items()}
+        return {name: known_mean(values) for name, values in dice.items()}
 
     @property
     def mean(self) -> float:
@@ -87,7 +86,7 @@ class Evaluation(Shown):
 
         A label that no case has is left out, where nnU-Net would return NaN.
         """
-        return _mean(self.by_label.values())
+        return known_mean(self.by_label.values())
 
     def worst(self, count: int = 5) -> tuple[str, ...]:
         """Names of the cases with the lowest mean Dice, the worst first."""
@@ -116,7 +115,7 @@ class Evaluation(Shown):
 
     def explore(self) -> Any:
         """A widget: a dot and a row for each case; a click on one shows the case."""
-        return ask_display("explorers", "explore_evaluation", self)
+        return ask_display("explorers", "EvaluationExplorer", self)
 
     def to_csv(self, path: PathLike) -> Path:
         """Write the table in one step."""
@@ -174,8 +173,8 @@ def require_comparable(name: str, predicted: LabelMap, reference: LabelMap, *, i
     """
     if predicted.array.shape != reference.array.shape:
         raise EvaluationError(
-            f"case {name!r}: the prediction is {'x'.join(map(str, predicted.array.shape))} voxels but the reference "
-            f"{'x'.join(map(str, reference.array.shape))}. Predict on the image that belongs to this reference."
+            f"case {name!r}: the prediction is {by(predicted.array.shape)} voxels but the reference "
+            f"{by(reference.array.shape)}. Predict on the image that belongs to this reference."
         )
     if difference := predicted.labels.difference(reference.labels):
         raise EvaluationError(
@@ -192,11 +191,14 @@ def require_comparable(name: str, predicted: LabelMap, reference: LabelMap, *, i
         )
 
 
+def masks_of(predicted: LabelMap, reference: LabelMap) -> Iterator[tuple[str, Mask, Mask]]:
+    """Each label or region with where it is predicted and where it is; nowhere where a voxel has the ignore label."""
+    labels = reference.labels
+    annotated = True if labels.ignore is None else reference.array != labels.ignore
+    for label, values in labels.regions.items():
+        yield label, np.isin(predicted.array, values) & annotated, np.isin(reference.array, values) & annotated
+
+
 def _is_silent(grid: Grid) -> bool:
     """Whether a grid is that of an array, which says nothing of its place in the world."""
     return grid == Grid.of(grid.shape, grid.spacing)
-
-
-def _mean(values: Iterable[float]) -> float:
-    known = [v for v in values if not math.isnan(v)]
-    return float(np.mean(known)) if known else float("nan")

@@ -18,7 +18,7 @@ from autoseg.core.errors import EvaluationError, PredictionError
 from autoseg.core.shown import Shown
 from autoseg.core.types import LabelArray, PathLike
 from autoseg.data.dataset import Dataset
-from autoseg.data.splits import Split, make_splits
+from autoseg.data.splits import FOLDS, Split, make_splits
 from autoseg.evaluation.scores import Evaluation, evaluate
 from autoseg.planning.plan import Plan
 from autoseg.prediction.inference import Prediction, Predictions, predict, predict_together
@@ -28,8 +28,6 @@ from autoseg.training.blueprint import Blueprint
 from autoseg.training.cascade import previous_stage
 from autoseg.training.model import TrainedModel
 from autoseg.training.running import train
-
-FOLDS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

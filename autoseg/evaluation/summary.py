@@ -11,6 +11,7 @@ import numpy as np
 from autoseg.core.serialization import write_text
 from autoseg.core.types import PathLike
 from autoseg.data.labels import Labels
+from autoseg.evaluation.metrics import known_mean
 from autoseg.evaluation.scores import Evaluation, Score
 
 METRICS = ("Dice", "FN", "FP", "IoU", "TN", "TP", "n_pred", "n_ref")
@@ -59,8 +60,4 @@ def _metrics(score: Score) -> dict[str, float]:
 
 def _mean(cases: Sequence[dict[str, float]]) -> dict[str, float]:
     """Over cases, each metric without its NaN."""
-    found = {}
-    for metric in METRICS:
-        known = [case[metric] for case in cases if not np.isnan(case[metric])]
-        found[metric] = float(np.mean(known)) if known else float("nan")
-    return found
+    return {metric: known_mean(case[metric] for case in cases) for metric in METRICS}

@@ -10,7 +10,8 @@ import numpy as np
 
 from autoseg.core.types import Mask, Spacing
 from autoseg.data.dataset import Dataset
-from autoseg.evaluation.scores import require_comparable
+from autoseg.data.geometry import bounding_box
+from autoseg.evaluation.scores import masks_of, require_comparable
 from autoseg.prediction.inference import Prediction
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def surface_distance(predicted: Mask, reference: Mask, spacing: Spacing, *, tole
     import torch
     from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance, compute_surface_dice
 
-    there = _around(predicted | reference)
+    there = bounding_box(predicted | reference).grow(1).slices  # no surface on the border where it need not be
     first, second = (torch.from_numpy(np.ascontiguousarray(m[there]))[None, None] for m in (predicted, reference))
     common = {"include_background": True, "spacing": [float(s) for s in spacing]}
     return SurfaceDistance(
@@ -77,21 +78,10 @@ def surface_table(predictions: Iterable[Prediction], dataset: Dataset, *, tolera
     for prediction in predictions:
         truth, found = dataset[prediction.case.name].label(), prediction.label_map
         require_comparable(prediction.case.name, found, truth, in_millimetres=True)
-        annotated = True if truth.labels.ignore is None else truth.array != truth.labels.ignore
         millilitres = float(np.prod(truth.grid.spacing)) / 1000
-        for label, values in truth.labels.regions.items():
-            ours, theirs = (np.isin(a, values) & annotated for a in (found.array, truth.array))
+        for label, ours, theirs in masks_of(found, truth):
             distance = surface_distance(ours, theirs, truth.grid.spacing, tolerance=tolerance)
             volumes = {"predicted_ml": ours.sum() * millilitres, "reference_ml": theirs.sum() * millilitres}
             rows.append({"case": prediction.case.name, "label": label, **asdict(distance), **volumes})
     table = pd.DataFrame(rows)
     return table.assign(difference_ml=table["predicted_ml"] - table["reference_ml"]) if rows else table
-
-
-def _around(mask: Mask) -> tuple[slice, ...]:
-    """The box of a mask with one voxel around it, so that no surface lies on the array's border where it need not."""
-    found = []
-    for axis in range(mask.ndim):
-        hit = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
-        found.append(slice(max(int(hit[0]) - 1, 0), int(hit[-1]) + 2))
-    return tuple(found)

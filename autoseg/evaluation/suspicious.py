@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, overload
 
@@ -12,9 +12,8 @@ from scipy import ndimage
 from autoseg.core.errors import EvaluationError, did_you_mean
 from autoseg.core.shown import Shown
 from autoseg.core.types import Mask, Shape
-from autoseg.data.case_facts import bounding_box
-from autoseg.data.images import LabelMap
-from autoseg.evaluation.scores import Evaluation
+from autoseg.data.geometry import Grid, bounding_box
+from autoseg.evaluation.scores import Evaluation, masks_of
 from autoseg.prediction.inference import Prediction
 
 if TYPE_CHECKING:
@@ -69,9 +68,6 @@ class Suspects(Shown, Sequence[Suspect]):
     def __len__(self) -> int:
         return len(self.items)
 
-    def __iter__(self) -> Iterator[Suspect]:
-        return iter(self.items)
-
     def table(self) -> pd.DataFrame:
         """One row a case, the most suspicious first."""
         import pandas as pd
@@ -109,19 +105,21 @@ def suspicious_labels(evaluation: Evaluation, *, tolerance: float = TOLERANCE) -
 def _judge(prediction: Prediction, tolerance: float) -> Suspect:
     """The most contradicted label of one case."""
     truth = prediction.case.label()
-    judged = [_contradiction(name, prediction, truth, tolerance) for name in truth.labels.regions]
+    judged = [
+        _contradiction(prediction, label, (ours, theirs), truth.grid, tolerance)
+        for label, ours, theirs in masks_of(prediction.label_map, truth)
+    ]
     return max(judged, key=lambda s: s.score)
 
 
-def _contradiction(label: str, prediction: Prediction, truth: LabelMap, tolerance: float) -> Suspect:
-    values = truth.labels.regions[label]
-    annotated = True if truth.labels.ignore is None else truth.array != truth.labels.ignore
-    ours, theirs = (np.isin(a, values) & annotated for a in (prediction.label_map.array, truth.array))
+def _contradiction(
+    prediction: Prediction, label: str, masks: tuple[Mask, Mask], grid: Grid, tolerance: float
+) -> Suspect:
+    ours, theirs = masks
     box = bounding_box(ours | theirs)
     ours, theirs = ours[box.slices], theirs[box.slices]
     missing, invented = _far(theirs, ours, tolerance), _far(ours, theirs, tolerance)
-    millilitres = float(np.prod(truth.grid.spacing)) / 1000
-    unit, size = ("ml", millilitres) if truth.grid.dimensions == 3 else ("pixels", 1)
+    unit, size = ("ml", float(np.prod(grid.spacing)) / 1000) if grid.dimensions == 3 else ("pixels", 1)
     reasons = [
         (missing, f"of {theirs.sum() * size:.3g} {unit} labelled, {{:.3g}} are far from what was predicted"),
         (invented, f"of {ours.sum() * size:.3g} {unit} predicted, {{:.3g}} are far from the label"),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from numbers import Integral, Real
 from types import EllipsisType
 from typing import Any
 
 from autoseg.core.errors import DatasetError, did_you_mean
+from autoseg.core.numbers import is_number, is_whole
 from autoseg.core.shown import Shown
 from autoseg.data.checks import Findings, check
 from autoseg.data.dataset import Dataset
@@ -78,8 +78,7 @@ class Exercise(Shown):
             if words not in meant:
                 raise DatasetError(f"{said!r} is none of the choices. {did_you_mean(words, choices)}")
             return meant[words]
-        number = isinstance(said, Real) and not isinstance(said, bool)
-        if not number or said % 1 != 0:  # as NaN's is not, nor that of infinity
+        if not is_number(said) or said % 1 != 0:  # as NaN's is not, nor that of infinity
             raise DatasetError(f"{said!r} is not a whole number, which is what exercise {self.number} asks for.")
         return int(said)
 
@@ -131,7 +130,7 @@ def exercise(which: int | str) -> Exercise:
     'Put your answer in place of the three dots.'
     """
     names = [name for name, _, _ in EXERCISES]
-    numbered = isinstance(which, Integral) and not isinstance(which, bool)
+    numbered = is_whole(which)
     if which not in (range(1, len(names) + 1) if numbered else names):
         known = isinstance(which, str) and not which.isdigit()
         hint = did_you_mean(str(which), names) if known else f"They are numbered 1 to {len(names)}."

@@ -108,10 +108,10 @@ BATCH = Question(
     asks="What decides the batch size of 3d_fullres?",
     choices={
         "memory decides": "as many patches as memory holds",
-        "dataset decides": "5 % of all voxels of the dataset",
+        "dataset decides": "5% of all voxels of the dataset",
         "smallest batch": "the minimum of two, because less would come out",
     },
-    hint="5 % of the dataset's voxels, in patches, rounded, is a second limit beside the memory; two is the least.",
+    hint="5% of the dataset's voxels, in patches, rounded, is a second limit beside the memory; two is the least.",
     decision="3d_fullres/batch_size",
 )
 BATCH_DICE = Question(

@@ -43,7 +43,7 @@ def export_bundle(model: TrainedModel, folder: PathLike, *, case: Case | None = 
 
     >>> autoseg.export_bundle(training.model, "bundle", case=dataset.test[0])
     Export(as a MONAI bundle to bundle: ...)
-      on seahorse_027: logits at most ... of their range from autoseg's own, 100.0000 % of voxels equal
+      on seahorse_027: logits at most ... of their range from autoseg's own, 100.0000% of voxels equal
     """
     folder = Path(folder)
     definition, network = _network(model, folder)

@@ -6,21 +6,15 @@ import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from autoseg.core.errors import StorageError
 from autoseg.core.serialization import atomic_path, write_json
 from autoseg.core.types import PathLike
 from autoseg.data.dataset import Case, Dataset
-from autoseg.data.exchange import to_sitk
 from autoseg.data.formats import PHOTOGRAPHS, suffix_of
+from autoseg.data.images import write_voxels
 from autoseg.data.labels import Labels, labels_to_json
 from autoseg.interop.nnunet_names import JSON
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from autoseg.data.geometry import Grid
 
 OWN_NUMBER = 900  # the Decathlon and nnU-Net's examples have lower ones
 AS_THEY_ARE = {".nii.gz", ".nii", ".nrrd", ".mha", ".gipl", ".png", ".bmp"}  # TIFFs lie beside files that go with them
@@ -106,17 +100,7 @@ def _copy(case: Case, images: Path, ending: str) -> None:
 def _write(case: Case, images: Path, ending: str) -> None:
     image = case.image()
     for i, channel in enumerate(image.array):
-        _write_voxels(channel, image.grid, images / f"{case.name}_{i:04d}{ending}")
+        write_voxels(channel, image.grid, images / f"{case.name}_{i:04d}{ending}")
     if case.has_label:
         label_map = case.label()
-        _write_voxels(label_map.array, label_map.grid, images.with_name("labelsTr") / f"{case.name}{ending}")
-
-
-def _write_voxels(array: np.ndarray, grid: Grid, path: Path) -> None:
-    import SimpleITK as sitk
-
-    with atomic_path(path) as temporary:
-        try:
-            sitk.WriteImage(to_sitk(array, grid), str(temporary), useCompression=True)
-        except RuntimeError as error:  # SimpleITK's only error type
-            raise OSError(None, str(error).strip().splitlines()[-1]) from error
+        write_voxels(label_map.array, label_map.grid, images.with_name("labelsTr") / f"{case.name}{ending}")

@@ -17,7 +17,9 @@ from autoseg.interop.nnunet_names import (
     RESAMPLING,
     SCHEMES,
     Kind,
+    architecture_of,
     check_keys,
+    fixed_network,
     listed,
     needed,
     number,
@@ -71,14 +73,6 @@ OLD_NETWORK = {  # of plans that nnU-Net wrote before version 2.4
     "num_pool_per_axis",
     "pool_op_kernel_sizes",
     "conv_kernel_sizes",
-}
-FIXED_NETWORK = {  # what our networks always have
-    "conv_bias": True,
-    "norm_op_kwargs": {"eps": 1e-05, "affine": True},
-    "dropout_op": None,
-    "dropout_op_kwargs": None,
-    "nonlin": "torch.nn.LeakyReLU",
-    "nonlin_kwargs": {"inplace": True},
 }
 SEPARATE = "separate_z_anisotropy_threshold"
 EXACTLY = 1e-9  # relative; JSON keeps every digit
@@ -159,26 +153,19 @@ def modern(configuration: JSON) -> JSON:
     for key in OLD_NETWORK:
         needed(configuration, key, "this configuration of an older nnU-Net")
     kind = _kind_called(str(configuration["UNet_class_name"]), "this configuration")
-    n, depths = len(configuration["patch_size"]), configuration["n_conv_per_stage_encoder"]
+    depths = configuration["n_conv_per_stage_encoder"]
     widths = [configuration["UNet_base_num_features"] << stage for stage in range(len(depths))]
     network = {
         "n_stages": len(depths),
         "features_per_stage": [min(width, configuration["unet_max_num_features"]) for width in widths],
-        "conv_op": f"torch.nn.modules.conv.Conv{n}d",
         "kernel_sizes": configuration["conv_kernel_sizes"],
         "strides": configuration["pool_op_kernel_sizes"],
         DEPTHS[kind]: depths,
         "n_conv_per_stage_decoder": configuration["n_conv_per_stage_decoder"],
-        "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{n}d",
-        **FIXED_NETWORK,
+        **fixed_network(len(configuration["patch_size"])),
     }
     kept = {key: value for key, value in configuration.items() if key not in OLD_NETWORK}
-    architecture = {
-        "network_class_name": NETWORKS[kind],
-        "arch_kwargs": network,
-        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-    }
-    return kept | {"architecture": architecture}
+    return kept | {"architecture": architecture_of(kind, network)}
 
 
 def _of_configuration(name: str, configuration: JSON) -> dict[str, Any]:
@@ -217,12 +204,7 @@ def kind_of_network(name: str, architecture: JSON) -> Kind:
     kind = _kind_called(str(needed(architecture, "network_class_name", f"the architecture of {name!r}")), name)
     settings = needed(architecture, "arch_kwargs", f"the architecture of {name!r}")
     first = (listed(settings, "strides", f"the network of {name!r}") or ((),))[0]
-    dimensions = len(first) if isinstance(first, tuple) else 0
-    expected = {
-        **FIXED_NETWORK,
-        "conv_op": f"torch.nn.modules.conv.Conv{dimensions}d",
-        "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{dimensions}d",
-    }
+    expected = fixed_network(len(first) if isinstance(first, tuple) else 0)
     known = {*expected, "n_stages", "features_per_stage", "kernel_sizes", "strides", "n_conv_per_stage_decoder"}
     check_keys(settings, known | {DEPTHS[kind]}, set(), f"the network of {name!r}")
     for key, value in expected.items():

@@ -76,11 +76,11 @@ class ExplainedKey:
     reason: str = ""
 
     def __str__(self) -> str:
-        line = f"{self.key} = {in_words(_tupled(self.value))}: {self.origin}"
+        line = f"{self.key} = {in_words(self.value)}: {self.origin}"
         if self.origin == "as the rules give":
             return line
         reason = f" ({self.reason})" if self.reason else ""
-        return f"{line}; the rules give {in_words(_tupled(self.rules_give))}{reason}"
+        return f"{line}; the rules give {in_words(self.rules_give)}{reason}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,10 +99,6 @@ class ExplainedPlan(Shown):
             if explained.key == key:
                 return explained
         raise PlanError(f"this plans file has no {key!r}.")
-
-    def of_origin(self, origin: Origin) -> tuple[ExplainedKey, ...]:
-        """The keys of one origin."""
-        return tuple(explained for explained in self.keys if explained.origin == origin)
 
     @property
     def departures(self) -> tuple[ExplainedKey, ...]:
@@ -322,7 +318,3 @@ def _flat(plans: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
                     yield f"{name}/{setting}", number
                     continue
                 yield from ((f"{name}/{own}", each) for own, each in number.items())
-
-
-def _tupled(value: Any) -> Any:
-    return tuple(_tupled(item) for item in value) if isinstance(value, list) else value

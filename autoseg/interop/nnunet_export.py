@@ -16,7 +16,7 @@ from autoseg.core.types import PathLike
 from autoseg.data.normalization import CTNormalization
 from autoseg.interop.nnunet_checkpoint import weights_to_nnunet
 from autoseg.interop.nnunet_dataset import dataset_json, name_in_nnunet
-from autoseg.interop.nnunet_names import JSON, READERS
+from autoseg.interop.nnunet_names import JSON, intensities_of, reader_of
 from autoseg.interop.nnunet_plans import settings_to_nnunet
 from autoseg.planning.configuration import Configuration, NetworkSpec
 from autoseg.training.model import TrainedModel, network_spec
@@ -101,13 +101,12 @@ def plans_of(configuration: Configuration, spec: NetworkSpec, *, name: str, file
     if configuration.previous_stage is not None:
         settings["previous_stage"] = configuration.previous_stage
     order, flat = configuration.axis_order, configuration.dimensions == 2
-    reader = "NaturalImage2DIO" if file_ending == ".tif" and flat else READERS.get(file_ending, "SimpleITKIO")
     return {
         "dataset_name": name,
         "plans_name": identifier,
         "original_median_spacing_after_transp": [1.0] * flat + list(configuration.spacing),
         "original_median_shape_after_transp": [1] * flat + [round(size) for size in configuration.median_shape],
-        "image_reader_writer": "Tiff3DIO" if file_ending == ".tif" and not flat else reader,
+        "image_reader_writer": reader_of(file_ending, flat=flat),
         "transpose_forward": list(order),
         "transpose_backward": [order.index(axis) for axis in range(3)],
         "configurations": {configuration.name: settings},
@@ -119,13 +118,10 @@ def plans_of(configuration: Configuration, spec: NetworkSpec, *, name: str, file
 
 def _intensities(configuration: Configuration) -> JSON:
     """The numbers that CT normalization uses; other channels need none."""
-    entries: JSON = {}
-    for number, scheme in enumerate(configuration.normalization):
-        entries[str(number)] = {}
-        if isinstance(scheme, CTNormalization):
-            numbers = {"percentile_00_5": scheme.low, "percentile_99_5": scheme.high}
-            entries[str(number)] = {**numbers, "mean": scheme.mean, "std": scheme.std}
-    return entries
+    return {
+        str(number): intensities_of(scheme) if isinstance(scheme, CTNormalization) else {}
+        for number, scheme in enumerate(configuration.normalization)
+    }
 
 
 def _checkpoint(model: TrainedModel, spec: NetworkSpec, plans: JSON, facts: JSON) -> bytes:

@@ -18,7 +18,7 @@ from autoseg.core.types import PathLike
 from autoseg.data.fingerprint import Fingerprint
 from autoseg.data.labels import labels_from_json
 from autoseg.interop.nnunet_checkpoint import Checkpoint, read_checkpoint, weights_from_nnunet
-from autoseg.interop.nnunet_decisions import decisions_in, inherited, kind_of_network, modern
+from autoseg.interop.nnunet_decisions import LINKS, decisions_in, inherited, kind_of_network, modern
 from autoseg.interop.nnunet_edits import ExplainedPlan, explain_plan
 from autoseg.interop.nnunet_fingerprint import fingerprint_from_nnunet
 from autoseg.interop.nnunet_names import JSON, NOT_UNDERSTOOD, READERS, needed
@@ -258,8 +258,7 @@ def configuration_from_nnunet(plans: Mapping[str, Any], dataset: Mapping[str, An
     if previous is not None and previous not in {*ORDER, *plans["configurations"]}:
         raise PlanError(f"{name} refines what {previous!r} predicts, and this plan has no such configuration.")
     role = "2d" if len(settings["patch_size"]) == 2 else "3d_fullres"
-    links = ("inherits_from", "previous_stage", "next_stage")
-    alone = {**plans, "configurations": {role: {k: v for k, v in settings.items() if k not in links}}}
+    alone = {**plans, "configurations": {role: {k: v for k, v in settings.items() if k not in LINKS}}}
     values = {key.removeprefix(f"{role}/"): value for key, value in decisions_in(alone).items()}
     labels = labels_from_json(needed(dataset, "labels", "dataset.json"), dataset.get("regions_class_order"))
     channels = dataset.get("channel_names") or needed(dataset, "modality", "dataset.json")

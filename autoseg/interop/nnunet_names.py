@@ -39,6 +39,42 @@ NOT_UNDERSTOOD = (LookupError, TypeError, ValueError, AttributeError, Arithmetic
 READERS = {".png": "NaturalImage2DIO", ".bmp": "NaturalImage2DIO", ".tiff": "Tiff3DIO", ".nii": "NibabelIO"}
 
 
+def fixed_network(dimensions: int) -> JSON:
+    """The settings that all networks have alike."""
+    return {
+        "conv_op": f"torch.nn.modules.conv.Conv{dimensions}d",
+        "conv_bias": True,
+        "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{dimensions}d",
+        "norm_op_kwargs": {"eps": 1e-05, "affine": True},
+        "dropout_op": None,
+        "dropout_op_kwargs": None,
+        "nonlin": "torch.nn.LeakyReLU",
+        "nonlin_kwargs": {"inplace": True},
+    }
+
+
+def architecture_of(kind: Kind, settings: JSON) -> JSON:
+    """A network as a plan has it: its class, its settings, and which of them name classes."""
+    return {
+        "network_class_name": NETWORKS[kind],
+        "arch_kwargs": settings,
+        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+    }
+
+
+def reader_of(ending: str, *, flat: bool) -> str:
+    """The class with which nnU-Net reads files of that ending, pictures (`flat`) or volumes."""
+    if ending.lower() == ".tif":
+        return "NaturalImage2DIO" if flat else "Tiff3DIO"
+    return READERS.get(ending.lower(), "SimpleITKIO")
+
+
+def intensities_of(scheme: CTNormalization) -> JSON:
+    """The numbers that a CT normalization uses, by nnU-Net's names."""
+    numbers = {"percentile_00_5": scheme.low, "percentile_99_5": scheme.high}
+    return {**numbers, "mean": scheme.mean, "std": scheme.std}
+
+
 def needed(data: Mapping[str, Any], key: str, what: str) -> Any:
     """The value of a key; `PlanError` where it is missing."""
     if not isinstance(data, Mapping):

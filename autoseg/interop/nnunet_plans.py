@@ -18,7 +18,16 @@ from autoseg.interop.nnunet_decisions import decisions_in, kind_of_network, reso
 from autoseg.interop.nnunet_fingerprint import fingerprint_from_nnunet as fingerprint_from_nnunet
 from autoseg.interop.nnunet_fingerprint import fingerprint_to_nnunet as fingerprint_to_nnunet
 from autoseg.interop.nnunet_fingerprint import intensities_to_nnunet
-from autoseg.interop.nnunet_names import DEPTHS, JSON, NETWORKS, READERS, RESAMPLING, SCHEMES
+from autoseg.interop.nnunet_names import (
+    DEPTHS,
+    JSON,
+    RESAMPLING,
+    SCHEMES,
+    architecture_of,
+    fixed_network,
+    intensities_of,
+    reader_of,
+)
 from autoseg.planning.budget import Budget
 from autoseg.planning.configuration import Configuration, NetworkSpec, Resampling
 from autoseg.planning.facts import Facts
@@ -42,7 +51,7 @@ def plan_to_nnunet(plan: Plan) -> JSON:
         "plans_name": preset.plans_name,
         "original_median_spacing_after_transp": [facts.median_spacing[a] for a in order],
         "original_median_shape_after_transp": [round(facts.median_shape[a]) for a in order],
-        "image_reader_writer": _reader(plan),
+        "image_reader_writer": reader_of(plan.fingerprint.file_ending, flat=plan.trace["dimensions"].value == (2,)),
         "transpose_forward": list(order),
         "transpose_backward": [order.index(axis) for axis in range(3)],
         "configurations": {c.name: _configuration_to_nnunet(plan, c) for c in plan.configurations},
@@ -52,21 +61,12 @@ def plan_to_nnunet(plan: Plan) -> JSON:
     }
 
 
-def _reader(plan: Plan) -> str:
-    """The class with which nnU-Net reads files of that ending."""
-    ending = plan.fingerprint.file_ending.lower()
-    if ending == ".tif":
-        return "NaturalImage2DIO" if plan.trace["dimensions"].value == (2,) else "Tiff3DIO"
-    return READERS.get(ending, "SimpleITKIO")
-
-
 def _intensities_to_nnunet(plan: Plan) -> JSON:
     """Those of the fingerprint; where a CT normalization was given, the numbers it uses."""
     entries = {str(i): intensities_to_nnunet(facts) for i, facts in enumerate(plan.fingerprint.intensities)}
     for entry, scheme in zip(entries.values(), plan.configurations[0].normalization, strict=True):
         if isinstance(scheme, CTNormalization):
-            numbers = {"percentile_00_5": scheme.low, "percentile_99_5": scheme.high}
-            entry.update(numbers, mean=scheme.mean, std=scheme.std)
+            entry.update(intensities_of(scheme))
     return entries
 
 
@@ -138,27 +138,18 @@ def _resampling(resampling: Resampling, order: int, *, is_seg: bool) -> JSON:
 
 
 def _architecture(network: NetworkSpec) -> JSON:
-    n = network.dimensions
-    return {
-        "network_class_name": NETWORKS[network.kind],
-        "arch_kwargs": {
-            "n_stages": network.stages,
-            "features_per_stage": list(network.features),
-            "conv_op": f"torch.nn.modules.conv.Conv{n}d",
-            "kernel_sizes": [list(kernel) for kernel in network.kernel_sizes],
-            "strides": [list(stride) for stride in network.strides],
-            DEPTHS[network.kind]: list(network.encoder_blocks),
-            "n_conv_per_stage_decoder": list(network.decoder_blocks[::-1]),  # nnU-Net counts it from the coarsest
-            "conv_bias": True,
-            "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{n}d",
-            "norm_op_kwargs": {"eps": 1e-05, "affine": True},
-            "dropout_op": None,
-            "dropout_op_kwargs": None,
-            "nonlin": "torch.nn.LeakyReLU",
-            "nonlin_kwargs": {"inplace": True},
-        },
-        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+    fixed = fixed_network(network.dimensions)
+    settings: JSON = {
+        "n_stages": network.stages,
+        "features_per_stage": list(network.features),
+        "conv_op": fixed["conv_op"],  # here, where nnU-Net has it
+        "kernel_sizes": [list(kernel) for kernel in network.kernel_sizes],
+        "strides": [list(stride) for stride in network.strides],
+        DEPTHS[network.kind]: list(network.encoder_blocks),
+        "n_conv_per_stage_decoder": list(network.decoder_blocks[::-1]),  # nnU-Net counts it from the coarsest
+        **fixed,
     }
+    return architecture_of(network.kind, settings)
 
 
 def plan_from_nnunet(plans: Mapping[str, Any], fingerprint: Fingerprint, *, budget: Budget | None = None) -> Plan:

@@ -30,7 +30,7 @@ from autoseg.interop import runner
 from autoseg.interop.nnunet_names import SCHEMES
 from autoseg.networks.blocks import EPSILON, InstanceNorm, VolumeConv
 from autoseg.networks.unet import UNet, full_resolution
-from autoseg.prediction.inference import default_window
+from autoseg.prediction.predictor import default_window
 from autoseg.prediction.sliding_window import predict_logits
 from autoseg.preprocessing.cases import preprocess_case, restore_logits
 from autoseg.training.compute import choose_compute
@@ -60,7 +60,7 @@ class Export(Shown):
         return (
             f"Export(as {self.kind} to {self.folder}: {', '.join(self.files)})\n"
             f"  on {self.checked_on}: logits at most {self.logits:.1e} of their range from autoseg's own, "
-            f"{100 * self.voxels:.4f} % of voxels equal"
+            f"{self.voxels:.4%} of voxels equal"
         )
 
 
@@ -73,7 +73,7 @@ def export_onnx(model: TrainedModel, folder: PathLike, *, case: Case | None = No
 
     >>> autoseg.export_onnx(training.model, "onnx", case=dataset.test[0])
     Export(as ONNX to onnx: network.onnx, preprocessing.json, runner.py, README.md)
-      on seahorse_027: logits at most ... of their range from autoseg's own, ... % of voxels equal
+      on seahorse_027: logits at most ... of their range from autoseg's own, ...% of voxels equal
     """
     try:
         import onnx  # noqa: F401
@@ -106,7 +106,7 @@ def export_torchscript(model: TrainedModel, folder: PathLike, *, case: Case | No
 
     >>> autoseg.export_torchscript(training.model, "torchscript", case=dataset.test[0])
     Export(as TorchScript to torchscript: network.pt, preprocessing.json, runner.py, README.md)
-      on seahorse_027: logits at most ... of their range from autoseg's own, ... % of voxels equal
+      on seahorse_027: logits at most ... of their range from autoseg's own, ...% of voxels equal
     """
     folder = write_settings(model, folder)
     write_torchscript(model, folder / "network.pt")
@@ -244,7 +244,7 @@ def agreement(
     if apart > SAME_LOGITS or equal < SAME_VOXELS:
         raise ModelError(
             f"the model exported as {kind} to {folder} does not predict {name} as autoseg does: logits are "
-            f"{apart:.1e} of their range apart, {100 * equal:.2f} % of voxels are equal. Do not use it; please report."
+            f"{apart:.1e} of their range apart, {equal:.2%} of voxels are equal. Do not use it; please report."
         )
     return Export(kind=kind, folder=folder, files=files, checked_on=name, logits=apart, voxels=equal)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from autoseg.core.decisions import Decision
 from autoseg.core.errors import PlanError, did_you_mean
+from autoseg.core.numbers import is_whole
 from autoseg.core.shown import Shown
 from autoseg.data.fingerprint import Fingerprint
 from autoseg.data.labels import Labels
@@ -52,15 +53,12 @@ def _decisions_called(plan: Plan, name: str, value: Any) -> list[str]:
         return [d.name for d in called]
     if name in plan.given:  # of a configuration that these facts no longer have
         return [name]
-    raise PlanError(f"nothing is called {name!r}. {did_you_mean(name, [*names, *BUDGET, *FACTS, *_short_names(plan)])}")
+    known = {*names, *BUDGET, *FACTS, *(d.short_name for d in plan.trace)}
+    raise PlanError(f"nothing is called {name!r}. {did_you_mean(name, known)}")
 
 
 def _is_numbers(value: Any) -> bool:
     return isinstance(value, tuple) and all(isinstance(item, int | float) for item in value)
-
-
-def _short_names(plan: Plan) -> set[str]:
-    return {d.short_name for d in plan.trace}
 
 
 def _with_spacing(fingerprint: Fingerprint, value: Any) -> Fingerprint:
@@ -96,7 +94,7 @@ def _one_an_axis(name: str, value: Any, median: np.ndarray) -> list[float]:
 
 def _with_cases(fingerprint: Fingerprint, value: Any) -> Fingerprint:
     """As many cases like these: medians stay."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if not is_whole(value) or value < 1:
         raise PlanError(f"cases={value!r} must be a whole number, 1 or more.")
     return replace(fingerprint, declared_cases=None if value == len(fingerprint.cases) else value)
 
@@ -104,7 +102,7 @@ def _with_cases(fingerprint: Fingerprint, value: Any) -> Fingerprint:
 def _with_channels(fingerprint: Fingerprint, value: Any) -> Fingerprint:
     """So many channels, further ones like the last; or these, by name."""
     known = list(zip(fingerprint.channels, fingerprint.intensities, strict=True))
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+    if is_whole(value) and value > 0:
         chosen = (known + [known[-1]] * value)[:value]
     elif isinstance(value, tuple | list) and value and all(isinstance(name, str) for name in value):
         chosen = [(name, known[min(i, len(known) - 1)][1]) for i, name in enumerate(value)]
@@ -115,7 +113,7 @@ def _with_channels(fingerprint: Fingerprint, value: Any) -> Fingerprint:
 
 def _with_labels(fingerprint: Fingerprint, value: Any) -> Fingerprint:
     """So many foreground labels, or these."""
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+    if is_whole(value) and value > 0:
         value = Labels({"background": 0, **{f"label {i}": i for i in range(1, value + 1)}})
     if not isinstance(value, Labels):
         raise PlanError(f"labels={value!r} must be Labels(...), or the number of foreground labels.")

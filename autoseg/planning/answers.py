@@ -1,13 +1,13 @@
-"""Why: the answer to a question about a plan, as text, as a display, and as a dictionary."""
+"""Why: the answer to a question about a plan, as text and as a display."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
-from autoseg.core.decisions import Attempt, Decision, Input, Threshold, Trace
-from autoseg.core.serialization import to_jsonable
+from autoseg.core.decisions import Decision, Input, Trace
+from autoseg.core.numbers import is_number
 from autoseg.core.shown import Shown
 
 WIDEST = 96  # characters of a value in text
@@ -26,23 +26,6 @@ class Answer(Shown):
 
     def __len__(self) -> int:
         return len(self.decisions)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as plain lists, dicts, numbers and strings."""
-        return {"question": self.question, "decisions": [self._as_dict(d) for d in self.decisions]}
-
-    def _as_dict(self, decision: Decision) -> dict[str, Any]:
-        content: dict[str, Any] = {
-            name: to_jsonable(getattr(decision, name)) for name in ("name", "value", "kind", "reason", "rule", "source")
-        }
-        content["inputs"] = [
-            {"name": i.name, "value": _plain(i.value), "decision": i.decision} for i in decision.inputs
-        ]
-        content["thresholds"] = [_threshold(t) for t in decision.thresholds]
-        content["tried"] = [_attempt(a) for a in decision.tried]
-        content["upstream"] = [d.name for d in self.trace.upstream(decision.name)]
-        content["downstream"] = [d.name for d in self.trace.downstream(decision.name)]
-        return content
 
     def __repr__(self) -> str:
         return "\n\n".join("\n".join(self._lines(decision)) for decision in self.decisions)
@@ -73,21 +56,6 @@ def _origin(given: Input) -> str:
     return "" if given.decision in (None, given.name) else f", decided as {given.decision}"
 
 
-def _threshold(threshold: Threshold) -> dict[str, Any]:
-    content = {f.name: to_jsonable(getattr(threshold, f.name)) for f in fields(threshold)}
-    return content | {"holds": threshold.holds, "margin": to_jsonable(threshold.margin)}
-
-
-def _attempt(attempt: Attempt) -> dict[str, Any]:
-    return {f.name: to_jsonable(getattr(attempt, f.name)) for f in fields(attempt)}
-
-
-def _plain(value: Any) -> Any:
-    """Numbers, strings and lists as they are; larger things, such as the fingerprint, in one line."""
-    simple = isinstance(value, tuple | list | int | float | str | bool | type(None))
-    return to_jsonable(value) if simple else in_words(value)
-
-
 def in_words(value: Any) -> str:
     """A value on one line.
 
@@ -100,14 +68,10 @@ def in_words(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
-    if isinstance(value, tuple):
-        joined = "x" if value and all(_is_number(item) for item in value) else ", "
+    if isinstance(value, list | tuple):
+        joined = "x" if value and all(map(is_number, value)) else ", "
         return _cut(joined.join(map(in_words, value)))
     return _cut(getattr(value, "__name__", None) or str(value).partition("\n")[0])
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _cut(text: str) -> str:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 from dataclasses import dataclass
 from typing import Literal
 
 from autoseg.core.errors import PlanError, did_you_mean
+from autoseg.core.numbers import is_number, is_positive
 from autoseg.core.shown import Shown
 
 PresetName = Literal["default", "resenc_m", "resenc_l", "resenc_xl"]
 RESIDUAL_BLOCKS = (1, 3, 4)  # of the first stages; six from there on
-
-
-def is_number(value: object) -> bool:
-    """Whether a value is a real number, Python's or numpy's, and no truth value."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +112,7 @@ class Budget(Shown):
         if str(self.preset) not in PRESETS:
             raise PlanError(f"no preset is called {self.preset!r}. {did_you_mean(self.preset, PRESETS)}")
         memory, fraction = self.memory_gb, self.max_dataset_fraction
-        if memory is not None and not (is_number(memory) and math.isfinite(memory) and memory > 0):
+        if memory is not None and not is_positive(memory):
             raise PlanError(f"a budget of {memory!r} GB is not a positive number. Write Budget(memory_gb=8).")
         if fraction is not None and not (is_number(fraction) and 0 < fraction <= 1):
             raise PlanError(
@@ -141,5 +135,5 @@ class Budget(Shown):
         return self.constants.dataset_fraction if self.max_dataset_fraction is None else self.max_dataset_fraction
 
     def __repr__(self) -> str:
-        share = f"{100 * self.dataset_fraction:g} % of the dataset a batch"
+        share = f"{100 * self.dataset_fraction:g}% of the dataset a batch"
         return f"Budget({self.gpu_memory_gb:g} GB, preset {self.preset!r}, at most {share})"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
-
 from autoseg.core.errors import PlanError
+from autoseg.core.numbers import is_positive
 from autoseg.core.shown import Shown
-from autoseg.core.types import Axes, Shape, Spacing
+from autoseg.core.types import Axes, Shape, Spacing, by
 from autoseg.data.labels import Labels
 from autoseg.data.normalization import Normalization
+from autoseg.planning.topology import divisor_of
 
 HIGHEST_LABEL = (1 << 15) - 1  # in 16 bits, whose negative half is for what lies outside of the patient
 
@@ -34,9 +34,8 @@ class NetworkSpec:
 
     def __post_init__(self) -> None:
         n = len(self.strides)
-        lengths = [len(v) for v in (self.features, self.kernel_sizes, self.encoder_blocks)] + [
-            len(self.decoder_blocks) + 1
-        ]
+        lengths = [len(v) for v in (self.features, self.kernel_sizes, self.encoder_blocks)]
+        lengths.append(len(self.decoder_blocks) + 1)
         if set(lengths) != {n}:
             raise PlanError(f"a network of {n} stages needs {n} entries of each setting, found {lengths}.")
         rows = (*self.strides, *self.kernel_sizes)
@@ -67,7 +66,7 @@ class NetworkSpec:
         ...             strides=((1, 1), (2, 2)), encoder_blocks=(2, 2), decoder_blocks=(2,)).divisor
         (2, 2)
         """
-        return tuple(int(d) for d in np.prod(np.array(self.strides), axis=0))
+        return divisor_of(self.strides)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,8 +92,7 @@ class AugmentationSettings:
 
     def __str__(self) -> str:
         plane = " in the plane" if self.dummy_2d else ""
-        cut = "x".join(map(str, self.initial_patch_size))
-        return f"turned up to {self.rotation_degrees:g} degrees{plane}, cut from {cut}"
+        return f"turned up to {self.rotation_degrees:g} degrees{plane}, cut from {by(self.initial_patch_size)}"
 
     def without_mirroring(self) -> AugmentationSettings:
         """The same geometry with no axis mirrored."""
@@ -134,7 +132,7 @@ class Configuration(Shown):
                 f"{self.name}: the network must begin with strides of 1 and give {self.labels.outputs} outputs; it "
                 f"begins with {self.network.strides[0]}, and it gives {self.network.classes}."
             )
-        if not all(0 < size < np.inf for size in self.spacing):
+        if not all(map(is_positive, self.spacing)):
             raise PlanError(f"{self.name}: the spacing {self.spacing} must be positive millimetres.")
         if max(self.labels.permitted) > HIGHEST_LABEL:
             raise PlanError(
@@ -156,9 +154,8 @@ class Configuration(Shown):
         return len(self.patch_size)
 
     def __repr__(self) -> str:
-        patch, spacing = "x".join(map(str, self.patch_size)), "x".join(f"{s:.3g}" for s in self.spacing)
         return (
             f"Configuration({self.name!r} for {self.dataset_name!r})\n"
-            f"  patch {patch} at {spacing} mm, batch {self.batch_size}\n"
+            f"  patch {by(self.patch_size)} at {by(self.spacing, 3)} mm, batch {self.batch_size}\n"
             f"  {self.network.kind} U-Net, {self.network.stages} stages, features {self.network.features}"
         )

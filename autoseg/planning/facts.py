@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from autoseg.core.errors import PlanError
-from autoseg.core.types import Spacing
+from autoseg.core.numbers import is_number, is_positive
+from autoseg.core.types import Spacing, by
 from autoseg.data.case_facts import CaseFacts
 from autoseg.data.fingerprint import Fingerprint
 from autoseg.data.geometry import PLANAR_SPACING
-from autoseg.planning.budget import is_number
 
 FINE_PERCENTILE = 10  # of the spacings: what nnU-Net takes along a coarse axis
 
@@ -76,12 +75,12 @@ def check_fingerprint(fingerprint: Fingerprint) -> None:
         )
     for case in fingerprint.cases:
         _check_case(case)
-    planar = [case for case in fingerprint.cases if _is_planar(case)]
+    planar = [case for case in fingerprint.cases if is_planar(case)]
     if planar and len(planar) < len(fingerprint.cases):
-        solid = next(case for case in fingerprint.cases if not _is_planar(case))
+        solid = next(case for case in fingerprint.cases if not is_planar(case))
         raise PlanError(
             f"{len(planar)} of {len(fingerprint.cases)} cases are 2D (such as {planar[0].name!r}), the others 3D (such "
-            f"as {solid.name!r}: {_by(solid.cropped_shape)}). One plan cannot serve both: split the dataset in two, "
+            f"as {solid.name!r}: {by(solid.cropped_shape)}). One plan cannot serve both: split the dataset in two, "
             "or cut the 3D images into slices."
         )
 
@@ -90,7 +89,7 @@ def _check_case(case: CaseFacts) -> None:
     for what, values, unit in (("spacing", case.spacing, "mm"), ("shape", case.cropped_shape, "voxels")):
         if len(values) != 3:
             raise PlanError(f"case {case.name!r}: the {what} {tuple(values)} has {len(values)} axes, not 3 (z, y, x).")
-        if not all(is_number(v) and math.isfinite(v) and v > 0 for v in values):
+        if not all(is_positive(v) for v in values):
             raise PlanError(
                 f"case {case.name!r}: the {what} {tuple(values)} has a value that is not a positive number of {unit}. "
                 f"Correct the image's header, or leave the case out: dataset.without({case.name!r})."
@@ -102,11 +101,7 @@ def _check_case(case: CaseFacts) -> None:
         )
 
 
-def _is_planar(case: CaseFacts) -> bool:
+def is_planar(case: CaseFacts) -> bool:
     """Whether a case came from a 2D image: one slice, whose spacing is nnU-Net's mark for "none"."""
     marks = (PLANAR_SPACING, PLANAR_SPACING * max(case.spacing[1:]))
     return case.cropped_shape[0] == 1 and any(math.isclose(case.spacing[0], mark) for mark in marks)
-
-
-def _by(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape))

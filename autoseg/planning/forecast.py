@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoseg.core.errors import PlanError, did_you_mean
+from autoseg.core.numbers import is_number, is_positive
 from autoseg.core.shown import Shown
 from autoseg.core.types import Shape
-from autoseg.planning.budget import is_number
 from autoseg.planning.configuration import Configuration, NetworkSpec
 from autoseg.planning.memory import MemoryModel
 from autoseg.planning.plan import Plan
@@ -94,7 +94,7 @@ def forecast(
     configuration = plan[name]
     data = dataset_bytes(plan, configuration) / 1e9
     seconds = probe(configuration) if probe else None if gpu is None else estimated_step_seconds(configuration, gpu)
-    if probe and not (is_number(seconds) and 0 < (seconds or 0) < math.inf):
+    if probe and not is_positive(seconds):
         raise PlanError(f"the probe measured {seconds!r} seconds of a step; it must return a positive number.")
     facts = ("GPU memory", "RAM", "disk")
     return Forecast(

@@ -5,14 +5,14 @@ Each takes the decision's name, the value, and the rule's inputs, and returns th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
 from autoseg.core.errors import PlanError, did_you_mean
-from autoseg.core.types import Shape, Spacing
+from autoseg.core.numbers import is_positive, is_whole
+from autoseg.core.types import Shape, Spacing, by
 from autoseg.planning.budget import Budget
 from autoseg.planning.configuration import AugmentationSettings, NetworkSpec, Resampling
 from autoseg.planning.topology import (
@@ -134,8 +134,8 @@ def patch_size(name: str, value: Any, *, spacing: Spacing, initial_patch_size: t
     if padded(size, divisor_of(strides_for(spacing, size))) != patch:
         smaller, larger = nearest_fitting(spacing, patch)
         raise PlanError(
-            f"{name} is {_by(patch)}: at {_by(spacing)} mm its network halves it so often that this does not divide. "
-            f"Nearest that fit: {_by(smaller)} and {_by(larger)}."
+            f"{name} is {by(patch)}: at {by(spacing)} mm its network halves it so often that this does not divide. "
+            f"Nearest that fit: {by(smaller)} and {by(larger)}."
         )
     return patch
 
@@ -151,9 +151,9 @@ def topology(name: str, value: Any, *, patch_size: Shape, **_: Any) -> Topology:
             raise PlanError(f"{name} has {row!r}; strides and kernel sizes are {axes} whole numbers each, 1 or more.")
     even = [row for row in given.kernel_sizes if not all(n % 2 for n in row)]
     if even:
-        raise PlanError(f"{name} has a kernel of {_by(even[0])}; only odd ones keep a feature map's size.")
+        raise PlanError(f"{name} has a kernel of {by(even[0])}; only odd ones keep a feature map's size.")
     if given.strides and max(given.strides[0]) > 1:
-        raise PlanError(f"{name} begins with a stride of {_by(given.strides[0])}; stage 0 keeps the full resolution.")
+        raise PlanError(f"{name} begins with a stride of {by(given.strides[0])}; stage 0 keeps the full resolution.")
     check_divides(patch_size, given)
     return given
 
@@ -180,7 +180,7 @@ def network(name: str, value: Any, *, topology: Topology, **_: Any) -> NetworkSp
 
 def batch_size(name: str, value: Any, **_: Any) -> int:
     """At least 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if not is_whole(value) or value < 1:
         raise PlanError(f"{name} is {value!r}; it must be a whole number, 1 or more.")
     return value
 
@@ -190,7 +190,7 @@ def augmentation(name: str, value: Any, *, patch_size: Shape, **_: Any) -> Augme
     settings = _instance(name, value, AugmentationSettings)
     cut = settings.initial_patch_size
     if len(cut) != len(patch_size) or any(c < p for c, p in zip(cut, patch_size, strict=True)):
-        raise PlanError(f"{name} cuts {_by(cut)} voxels, which does not hold the patch of {_by(patch_size)}.")
+        raise PlanError(f"{name} cuts {by(cut)} voxels, which does not hold the patch of {by(patch_size)}.")
     return settings
 
 
@@ -210,13 +210,9 @@ def check_names(unused: Sequence[str], known: Iterable[str]) -> None:
 
 def _positive(name: str, value: Any, count: int, what: str) -> tuple[float, ...]:
     numbers = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else ()
-    if len(numbers) != count or not all(_is_positive(n) for n in numbers):
+    if len(numbers) != count or not all(is_positive(n) for n in numbers):
         raise PlanError(f"{name} is {value!r}; it needs {count} {what}.")
     return numbers
-
-
-def _is_positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
 
 
 def _counts(name: str, value: Any, count: int) -> tuple[int, ...]:
@@ -230,7 +226,3 @@ def _instance(name: str, value: Any, kind: type[T]) -> T:
     if not isinstance(value, kind):
         raise PlanError(f"{name} is a {type(value).__name__}; it must be a {kind.__name__}: {kind.__name__}(...).")
     return value
-
-
-def _by(values: Sequence[float]) -> str:
-    return "x".join(f"{v:g}" for v in values)

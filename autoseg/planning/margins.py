@@ -11,7 +11,7 @@ import numpy as np
 from autoseg.core.decisions import Decision, Threshold, Trace
 from autoseg.core.shown import Shown
 from autoseg.data.fingerprint import Fingerprint
-from autoseg.planning.facts import Facts
+from autoseg.planning.facts import Facts, is_planar
 from autoseg.planning.network_rules import STOPPING
 from autoseg.planning.rules import resampled_median, target_spacing
 
@@ -97,7 +97,11 @@ class Margins(Shown):
 
 
 def margins_of(plan: Plan) -> Margins:
-    """Every thresholded decision of a plan with its margin; plans again without each case, in turn."""
+    """Every thresholded decision of a plan with its margin; plans again without each case, in turn.
+
+    That pictures have a single slice is no comparison: they cannot have more.
+    """
+    pictures = all(map(is_planar, plan.fingerprint.cases))
     without = list(_plans_without_one(plan))
     return Margins(
         tuple(
@@ -107,6 +111,7 @@ def margins_of(plan: Plan) -> Margins:
                 tipping_cases=tuple(case for case, other in without if _tipped(other.trace, decision, threshold)),
             )
             for decision in plan.trace
+            if not (pictures and decision.name == "dimensions")
             for threshold in decision.thresholds
         )
     )

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from autoseg.core.errors import PlanError
-from autoseg.core.types import Shape, Spacing
+from autoseg.core.types import Shape, Spacing, by
 from autoseg.planning.budget import Budget, Preset
 from autoseg.planning.configuration import NetworkSpec
 from autoseg.planning.topology import divisor_of, padded, strides_for
@@ -57,6 +57,18 @@ def stage_elements(
         counts.append(maps * width * math.prod(size))
         incoming = width
     return counts
+
+
+def network_elements(network: NetworkSpec, patch_size: Shape) -> list[int]:
+    """What `stage_elements` counts of this very network."""
+    return stage_elements(
+        patch_size,
+        network.strides,
+        network.features,
+        encoder_blocks=network.encoder_blocks,
+        decoder_blocks=network.decoder_blocks,
+        residual=network.kind == "residual",
+    )
 
 
 @lru_cache(maxsize=1 << 14)  # searches come by the same patches again and again
@@ -117,18 +129,7 @@ class MemoryModel:
 
     def elements_of(self, network: NetworkSpec, patch_size: Shape) -> int:
         """Feature map values of one sample in this very network."""
-        return sum(self.stages_of(network, patch_size)) + self._head(patch_size, network.stages)
-
-    def stages_of(self, network: NetworkSpec, patch_size: Shape) -> list[int]:
-        """What `elements_of` counts, stage by stage and without the head."""
-        return stage_elements(
-            patch_size,
-            network.strides,
-            network.features,
-            encoder_blocks=network.encoder_blocks,
-            decoder_blocks=network.decoder_blocks,
-            residual=network.kind == "residual",
-        )
+        return sum(network_elements(network, patch_size)) + self._head(patch_size, network.stages)
 
     def _head(self, patch_size: Shape, stages: int) -> int:
         """The output; nnU-Net forgets it where there is no decoder, and so do we, to count alike."""
@@ -176,8 +177,8 @@ def shrinking_patches(
             raise PlanError(_no_patch(memory, seen))
 
 
-def _shortened(patch: Shape, axis: int, by: int) -> Shape:
-    return (*patch[:axis], patch[axis] - by, *patch[axis + 1 :])
+def _shortened(patch: Shape, axis: int, step: int) -> Shape:
+    return (*patch[:axis], patch[axis] - step, *patch[axis + 1 :])
 
 
 def _no_patch(memory: MemoryModel, seen: set[Shape]) -> str:
@@ -185,6 +186,6 @@ def _no_patch(memory: MemoryModel, seen: set[Shape]) -> str:
     name = "2d" if len(smallest) == 2 else "3d_fullres"
     return (
         f"no patch fits in {memory.budget.gpu_memory_gb:g} GB: the smallest one tried, "
-        f"{'x'.join(map(str, smallest))} voxels, still needs more. Raise Budget(memory_gb=...), "
+        f"{by(smallest)} voxels, still needs more. Raise Budget(memory_gb=...), "
         f"or plan other images: {name} at a coarser spacing, or given={{'dimensions': (2,)}} for 2d alone."
     )

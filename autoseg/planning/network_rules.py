@@ -6,13 +6,12 @@ Pure and keyword-only, like those about images in `rules`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
 
 from autoseg.core.decisions import Attempt, Because, Threshold, accepts, source
-from autoseg.core.types import Shape, Spacing
+from autoseg.core.types import Shape, Spacing, by
 from autoseg.data.labels import Labels
 from autoseg.planning import given
 from autoseg.planning.budget import Budget
@@ -50,8 +49,8 @@ def initial_patch_size(*, spacing: Spacing, median_shape: tuple[float, ...]) -> 
     wanted = [round(v * scale) for v in inverse]
     value = tuple([max(1, min(w, m)) for w, m in zip(wanted, median_shape, strict=True)])
     cut = [a for a in range(n) if wanted[a] > median_shape[a]]
-    reason = f"as many millimetres along each axis, {_by(wanted)} voxels"
-    return Because(value, reason + (f", cut to the median image along axis {_axes(cut)}" if cut else ""))
+    reason = f"as many millimetres along each axis, {by(wanted)} voxels"
+    return Because(value, reason + (f", cut to the median image along axis {', '.join(map(str, cut))}" if cut else ""))
 
 
 @source("Isensee et al. 2021, Methods, 'Adaptation of network topology'; nnU-Net get_plans_for_configuration")
@@ -79,7 +78,7 @@ def patch_size(
     )
     reason = (
         f"the first of {len(search)} patches that fits in {budget:g} GB: it needs {used[-1]:.3g} GB, "
-        f"{_by(search[-2].patch_size)} would need {used[-2]:.3g} GB"
+        f"{by(search[-2].patch_size)} would need {used[-2]:.3g} GB"
     )
     return Because(chosen, reason, tried, (fits, larger), "shortened until it fits")
 
@@ -108,7 +107,7 @@ def topology(*, spacing: Spacing, initial_patch_size: tuple[float, ...], patch_s
         limit=SIMILAR * min(spacing),
         unit="mm",
     )
-    reason = f"{value.stages} stages bring the patch down to {_by(bottom)}; halving stops before it leaves less than 4"
+    reason = f"{value.stages} stages bring the patch down to {by(bottom)}; halving stops before it leaves less than 4"
     if not alike.holds:
         reason += f"; axis {coarsest} is at least twice as coarse as the finest, so it is halved later and less often"
     reason += TOO_SMALL_FOR_NNUNET.get(value.stages, "")
@@ -198,8 +197,8 @@ def batch_size(
             unit="patches",
         ),
     )
-    share = f"{100 * budget.dataset_fraction:g} % of the dataset's voxels"
-    outcomes = {room: "as many patches as memory holds", cap: f"{share}", SMALLEST_BATCH: "the smallest batch allowed"}
+    share = f"{100 * budget.dataset_fraction:g}% of the dataset's voxels"
+    outcomes = {room: "as many patches as memory holds", cap: share, SMALLEST_BATCH: "the smallest batch allowed"}
     tried = tuple(Attempt(size, outcome, accepted=size == value) for size, outcome in outcomes.items())
     reason = f"memory holds {room} patches, {share} allow {cap}; never below {SMALLEST_BATCH}"
     branch = (
@@ -250,11 +249,3 @@ def initial_size(patch_size: Shape, degrees: float) -> Shape:
         reach[a] = max(reach[a], abs(first * c + sign * second * s))
         reach[b] = max(reach[b], abs(second * c - sign * first * s))
     return tuple(int(r / ROOM_AROUND) for r in reach)
-
-
-def _by(shape: Sequence[float]) -> str:
-    return "x".join(f"{v:g}" for v in shape)
-
-
-def _axes(axes: Sequence[int]) -> str:
-    return ", ".join(map(str, axes))

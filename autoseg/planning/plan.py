@@ -11,7 +11,7 @@ from autoseg.core.decisions import Trace
 from autoseg.core.errors import PlanError, StorageError, did_you_mean
 from autoseg.core.serialization import Components, from_jsonable, read_json, to_jsonable, write_json
 from autoseg.core.shown import Shown, ask_display
-from autoseg.core.types import Axes, PathLike, Shape, Spacing
+from autoseg.core.types import Axes, PathLike, Shape, Spacing, by
 from autoseg.data.fingerprint import Fingerprint
 from autoseg.data.normalization import Normalization
 from autoseg.planning.alternatives import Comparison, changed_plan, compare_plans
@@ -112,7 +112,7 @@ class Plan(Shown):
 
     def explore(self) -> Any:
         """A widget: sliders for memory, spacing, shape, cases, channels and preset, and what follows, at once."""
-        return ask_display("plan_explorer", "explore_plan", self)
+        return ask_display("plan_explorer", "PlanExplorer", self)
 
     def save(self, path: PathLike) -> Path:
         """Write ``plan.json``: what the plan was made from, and what was decided."""
@@ -148,8 +148,8 @@ class Plan(Shown):
     def __repr__(self) -> str:
         lines = [f"Plan for {self.fingerprint.dataset_name!r} ({self.budget.gpu_memory_gb:g} GB, {self.budget.preset})"]
         for c in self.configurations:
-            patch, spacing = "x".join(map(str, c.patch_size)), "x".join(f"{s:.3g}" for s in c.spacing)
-            lines.append(f"  {c.name}: patch {patch} at {spacing} mm, batch {c.batch_size}, {c.network.stages} stages")
+            patch = f"patch {by(c.patch_size)} at {by(c.spacing, 3)} mm"
+            lines.append(f"  {c.name}: {patch}, batch {c.batch_size}, {c.network.stages} stages")
         return "\n".join(lines)
 
 

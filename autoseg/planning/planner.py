@@ -55,11 +55,7 @@ def make_plan(fingerprint: Fingerprint, budget: Budget = DEFAULT, *, given: Mapp
     else:
         lowres = log.decide("lowres", resolution_rules.no_lowres, dimensions=images.dimensions)
     cascade = log.decide(
-        "cascade",
-        resolution_rules.cascade,
-        lowres=lowres,
-        lowres_reason=lowres.reason,
-        compared=lowres.thresholds,
+        "cascade", resolution_rules.cascade, lowres=lowres, lowres_reason=lowres.reason, compared=lowres.thresholds
     )
     if lowres.value is not None:
         coarse = log.decide("3d_lowres/spacing", rules.coarse_spacing, lowres=lowres)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from autoseg.core.decisions import Attempt, Because, Threshold, accepts, source
-from autoseg.core.types import Shape, Spacing
+from autoseg.core.types import Shape, Spacing, by
 from autoseg.planning import given
 from autoseg.planning.memory import MemoryModel, shrinking_patches
 from autoseg.planning.network_rules import initial_patch_size
@@ -14,7 +14,7 @@ from autoseg.planning.rules import scaled
 from autoseg.planning.topology import SIMILAR
 
 SMALL_VIEW = 0.25  # a patch that shows less of the image than this wants a low resolution beside it
-COARSER = 1.03  # spacing grows by 3 % a step
+COARSER = 1.03  # spacing grows by 3% a step
 WORTH_IT = 2.0  # a low resolution has at most half the voxels of the full one
 
 
@@ -43,7 +43,7 @@ def lowres(
         voxels = math.prod(exact)
         patch = _patch_at(coarse, exact, memory)
         share = math.prod(patch) / voxels
-        tried.append(Attempt(coarse, f"a patch of {_by(patch)} shows {share:.1%}", {"share": share, "voxels": voxels}))
+        tried.append(Attempt(coarse, f"a patch of {by(patch)} shows {share:.1%}", {"share": share, "voxels": voxels}))
     smaller = Threshold(
         quantity="voxels of the full resolution over those of the low one",
         value=full_voxels / voxels,
@@ -53,9 +53,9 @@ def lowres(
     last = tried[-1]
     tried[-1] = Attempt(last.value, last.outcome, last.numbers, accepted=smaller.holds)
     if smaller.holds:
-        reason = f"a patch shows only {view.value:.1%} of the image; at {_mm(coarse)} mm it shows {share:.0%}"
+        reason = f"a patch shows only {view.value:.1%} of the image; at {by(coarse, 3)} mm it shows {share:.0%}"
         return Because(coarse, reason, tuple(tried), (view, smaller), "planned")
-    reason = f"at {_mm(coarse)} mm a patch would show {share:.0%}, but with hardly fewer voxels: {smaller}"
+    reason = f"at {by(coarse, 3)} mm a patch would show {share:.0%}, but with hardly fewer voxels: {smaller}"
     return Because(None, reason, tuple(tried), (view, smaller), "dropped")
 
 
@@ -108,11 +108,3 @@ def batch_dice(*, configuration: str, lowres: Spacing | None) -> Because[bool]:
 def inherited(*, full_resolution: object) -> Because[object]:
     """The cascade's second stage is the full resolution, but for its input."""
     return Because(full_resolution, "the same as in 3d_fullres")
-
-
-def _by(shape: Sequence[float]) -> str:
-    return "x".join(f"{v:g}" for v in shape)
-
-
-def _mm(spacing: Sequence[float]) -> str:
-    return "x".join(f"{s:.3g}" for s in spacing)

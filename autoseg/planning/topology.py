@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from autoseg.core.errors import PlanError
-from autoseg.core.types import Shape, Spacing
+from autoseg.core.types import Shape, Spacing, by
 
 SMALLEST_EDGE = 4  # voxels that a feature map keeps along each halved axis
 SIMILAR = 2  # spacings within this ratio count as alike
@@ -37,7 +37,7 @@ class Topology:
         return divisor_of(self.strides)
 
     def __str__(self) -> str:
-        return f"{self.stages} stages, strides {' '.join(_digits(s) for s in self.strides)}"
+        return f"{self.stages} stages, strides {' '.join(''.join(map(str, s)) for s in self.strides)}"
 
 
 def topology_of(spacing: Spacing, size: Sequence[float]) -> Topology:
@@ -163,14 +163,6 @@ def check_divides(patch_size: Shape, topology: Topology) -> None:
     if padded(patch_size, divisor) != tuple(patch_size):
         smaller = tuple(max(1, p // d) * d for p, d in zip(patch_size, divisor, strict=True))
         raise PlanError(
-            f"a patch of {_by(patch_size)} voxels cannot be divided by the network's strides, which need multiples of "
-            f"{_by(divisor)}. Nearest that fit: {_by(smaller)} and {_by(padded(patch_size, divisor))}."
+            f"a patch of {by(patch_size)} voxels cannot be divided by the network's strides, which need multiples of "
+            f"{by(divisor)}. Nearest that fit: {by(smaller)} and {by(padded(patch_size, divisor))}."
         )
-
-
-def _digits(stride: Shape) -> str:
-    return "".join(map(str, stride))
-
-
-def _by(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape))

@@ -23,7 +23,6 @@ from autoseg.data.pairs import images_in, names_of
 from autoseg.planning.configuration import Configuration
 from autoseg.prediction.postprocessing import Postprocessing
 from autoseg.prediction.predictor import Options, Predictor, models_of
-from autoseg.prediction.predictor import default_window as default_window
 from autoseg.prediction.results import Prediction as Prediction
 from autoseg.prediction.results import Predictions as Predictions
 from autoseg.prediction.results import Stored

@@ -50,14 +50,6 @@ class MemoryForecast:
         """Whether not even the logits fit."""
         return self.free_gb is not None and self.logits_gb > self.free_gb
 
-    def __repr__(self) -> str:
-        free = "unknown" if self.free_gb is None else f"{self.free_gb:.2g} GB"
-        return (
-            f"MemoryForecast({self.case!r}: {self.needed_gb:.2g} GB, free: {free})\n  scan {self.scan_gb:.2g} GB, "
-            f"logits {self.logits_gb:.2g} GB, network {self.network_gb:.2g} GB, "
-            f"probabilities {self.probabilities_gb:.2g} GB"
-        )
-
     def advice(self) -> str:
         """What is wrong, with the numbers, and what to do."""
         less = "leave probabilities=True out, " if self.probabilities_gb else ""

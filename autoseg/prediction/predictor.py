@@ -16,7 +16,7 @@ from torch import nn
 
 from autoseg.core.errors import PredictionError
 from autoseg.core.serialization import digest
-from autoseg.core.types import ImageArray
+from autoseg.core.types import ImageArray, by
 from autoseg.data.checks import load_image
 from autoseg.data.dataset import Case
 from autoseg.data.images import Image, LabelMap
@@ -256,7 +256,7 @@ def far_from_training(name: str, image: Image, configuration: Configuration) -> 
     factors = [max(a / b, b / a) for a, b in zip(before, configuration.spacing, strict=True)]
     if max(factors) < FAR:
         return ""
-    here, there = ("x".join(f"{s:.3g}" for s in spacing) for spacing in (before, configuration.spacing))
+    here, there = (by(spacing, 3) for spacing in (before, configuration.spacing))
     return (
         f"case {name!r} has voxels of {here} mm, but the model works on {there} mm: up to {max(factors):.2g} times "
         "apart, probably unlike any training case. It is resampled and predicted; look at the result, and check that "

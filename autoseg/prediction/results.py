@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
@@ -33,7 +33,8 @@ class Prediction(Shown):
     seconds: float = 0.0
 
     def __repr__(self) -> str:
-        counts = {self.label_map.labels.name_of(v): int((self.label_map.array == v).sum()) for v in self._values}
+        labels, array = self.label_map.labels, self.label_map.array
+        counts = {labels.name_of(v): int((array == v).sum()) for v in labels.foreground}
         return f"Prediction({self.case.name!r}: " + ", ".join(f"{n} {c} voxels" for n, c in counts.items()) + ")"
 
     def browse(self) -> Any:
@@ -51,10 +52,6 @@ class Prediction(Shown):
     def native(self) -> Any:
         """The label map as what was given to `predict`: an array, or an image of SimpleITK, nibabel or TorchIO."""
         return self.label_map.to(self.case.held.library if self.case.held else "")
-
-    @property
-    def _values(self) -> tuple[int, ...]:
-        return self.label_map.labels.foreground
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,9 +98,6 @@ class Predictions(Shown, Sequence[Prediction]):
 
     def __len__(self) -> int:
         return len(self.items)
-
-    def __iter__(self) -> Iterator[Prediction]:
-        return map(_read, self.items)
 
     def __repr__(self) -> str:
         failed = f", {len(self.failed)} failed" if self.failed else ""

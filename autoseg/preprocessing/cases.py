@@ -6,12 +6,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 from autoseg.core.errors import PreprocessingError
 from autoseg.core.shown import Shown
-from autoseg.core.types import Axes, ImageArray, LabelArray, Mask, Shape, Spacing
-from autoseg.data.case_facts import bounding_box, nonzero_mask
-from autoseg.data.geometry import Box, Grid
+from autoseg.core.types import Axes, ImageArray, LabelArray, Mask, Shape, Spacing, by
+from autoseg.data.case_facts import nonzero_mask
+from autoseg.data.geometry import Box, Grid, bounding_box
 from autoseg.data.images import Image, LabelMap
 from autoseg.data.labels import Labels
 from autoseg.data.normalization import name_of
@@ -90,15 +91,11 @@ class PreprocessedCase(Shown):
     class_locations: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        shape, spacing = _x(self.geometry.shape), "x".join(f"{s:.3g}" for s in self.geometry.resampled.spacing)
+        size = f"{by(self.geometry.shape)} voxels of {by(self.geometry.resampled.spacing, 3)} mm"
         return (
-            f"PreprocessedCase({self.name!r}: {shape} voxels of {spacing} mm, {', '.join(self.channels)})\n"
-            f"  from {_x(self.geometry.original.shape)}, cropped to {_x(self.geometry.shape_before_resampling)}"
+            f"PreprocessedCase({self.name!r}: {size}, {', '.join(self.channels)})\n"
+            f"  from {by(self.geometry.original.shape)}, cropped to {by(self.geometry.shape_before_resampling)}"
         )
-
-
-def _x(shape: Shape) -> str:
-    return "x".join(map(str, shape))
 
 
 def preprocess_case(
@@ -206,7 +203,7 @@ def normalized(name: str, case: CroppedCase, configuration: Configuration) -> Im
 def _problem(normalized: np.ndarray, shape: Shape) -> str:
     """What keeps a normalized channel from being used; empty if nothing does."""
     if normalized.shape != shape:
-        return f"{_x(normalized.shape) or 'a single number'} values for {_x(shape)} voxels. It must return its channel."
+        return f"{by(normalized.shape) or 'a single number'} values for {by(shape)} voxels. It must return its channel."
     wrong = int(normalized.size - np.isfinite(normalized).sum())
     return f"{wrong} voxels that are NaN or infinite. Does it divide by zero?" if wrong else ""
 
@@ -294,18 +291,9 @@ def restore_probabilities(
     shape, spacings = geometry.shape_before_resampling, _backwards(geometry)
     for rows, outputs in resampled_slabs(logits, shape, **spacings, settings=settings):
         values = np.stack([_to_numpy(output) for output in outputs]).astype(np.float32)
-        inside[:, rows] = _sigmoid(values) if labels.has_regions else _softmax(values)
+        inside[:, rows] = special.expit(values) if labels.has_regions else special.softmax(values, axis=0)
     backwards = np.argsort(geometry.axis_order)
     return result.transpose(0, *(backwards + 1)).reshape(-1, *geometry.original.shape)
-
-
-def _softmax(values: np.ndarray) -> np.ndarray:
-    exponentials = np.exp(values - values.max(axis=0))
-    return np.asarray(exponentials / exponentials.sum(axis=0))
-
-
-def _sigmoid(values: np.ndarray) -> np.ndarray:
-    return np.asarray(0.5 * (1 + np.tanh(0.5 * values)))  # never overflows
 
 
 def label_map_of(probabilities: ImageArray, grid: Grid, labels: Labels) -> LabelMap:
@@ -342,6 +330,6 @@ def _to_numpy(array: Any) -> np.ndarray:
 def _check_shape(shape: Shape, geometry: CaseGeometry) -> None:
     if tuple(shape) != geometry.shape:
         raise PreprocessingError(
-            f"a prediction of {_x(shape)} voxels does not fit this case, which has {_x(geometry.shape)} "
+            f"a prediction of {by(shape)} voxels does not fit this case, which has {by(geometry.shape)} "
             "on the plan's grid."
         )

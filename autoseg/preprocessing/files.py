@@ -22,7 +22,7 @@ AGAIN = "Run preprocess() again: it replaces what is damaged or out of date."
 BLOCK_BYTES = 1 << 17  # a patch of 128^3 anywhere is read in 16 ms, with blosc2's own choice in 27 ms
 CHUNK_BYTES = 1 << 20  # every chunk costs 0.2 ms when it is written
 SMALL = 1 << 24  # a compressed image of so many bytes is read as a whole, so its chunks may suit another patch
-LEVEL = 1  # of zstd: images shrink to two thirds at 300 MB/s; level 5 takes four times as long to save 2 % more
+LEVEL = 1  # of zstd: images shrink to two thirds at 300 MB/s; level 5 takes four times as long to save 2% more
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,7 +181,7 @@ def preprocess(
         folder=None if folder is None else Path(folder),
         configuration=configuration,
         entries=entries,
-        splits=dataset.splits or _splits(tuple(entries)),
+        splits=dataset.splits or (make_splits(tuple(entries)) if len(entries) > 1 else ()),
         memory=memory,
     )
 
@@ -232,10 +232,6 @@ def _shared(files: CaseFiles, found: CaseFiles, key: str, configuration: Configu
 def _other_configurations(folder: Path, configuration: Configuration) -> list[str]:
     parent = folder / "preprocessed"
     return sorted(p.name for p in parent.iterdir() if p.name != configuration.name) if parent.is_dir() else []
-
-
-def _splits(names: tuple[str, ...]) -> tuple[Split, ...]:
-    return make_splits(names) if len(names) > 1 else ()
 
 
 def _each(

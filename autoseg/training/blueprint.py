@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral, Real
 from typing import Any, Literal
 
 from torch import Generator, nn
 
 from autoseg.core.decisions import Decision, Trace
 from autoseg.core.errors import TrainingError
+from autoseg.core.numbers import is_number, is_whole
 from autoseg.core.shown import Shown
 from autoseg.core.types import Shape
 from autoseg.planning.configuration import AugmentationSettings, Configuration, NetworkSpec
@@ -230,11 +230,11 @@ QUICK: dict[str, Any] = {
 
 def _number(low: float, high: float = math.inf) -> Callable[[Any], bool]:
     """Whether a value is a number between, and not at, two limits."""
-    return lambda value: isinstance(value, Real) and not isinstance(value, bool) and low < float(value) < high
+    return lambda value: is_number(value) and low < value < high
 
 
 def _whole(low: int) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, Integral) and not isinstance(value, bool) and low <= int(value) < 1 << 63
+    return lambda value: is_whole(value) and low <= value < 1 << 63
 
 
 def _or_none(sound: Callable[[Any], bool]) -> Callable[[Any], bool]:

@@ -16,7 +16,7 @@ from scipy import ndimage
 from torch import Generator, Tensor
 
 from autoseg.core.errors import TrainingError
-from autoseg.core.types import LabelArray, Mask
+from autoseg.core.types import LabelArray, Mask, by
 from autoseg.data.images import LabelMap
 from autoseg.data.labels import Labels
 from autoseg.planning.configuration import HIGHEST_LABEL, Resampling
@@ -162,7 +162,7 @@ def checked_previous(
         )
     for name, shape in shapes.items():
         if tuple(previous[name].shape) != tuple(shape):
-            there, here = ("x".join(map(str, s)) for s in (previous[name].shape, shape))
+            there, here = (by(s) for s in (previous[name].shape, shape))
             raise TrainingError(
                 f"case {name!r}: the prediction of {stage} has {there} voxels and the prepared case {here}. Bring it "
                 "to the case's grid with autoseg.previous_stage(prepared, predictions)."

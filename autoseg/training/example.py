@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from autoseg.core.shown import Shown
+from autoseg.core.types import by
 from autoseg.data.geometry import Box
 from autoseg.training.patches import PatchLocation, PatchRequest, Volume
 
@@ -58,8 +59,8 @@ class Example(Shown):
         )
 
     def __repr__(self) -> str:
-        shape = "x".join(map(str, self.image.shape))
-        return f"Example({self.case!r}: {shape} voxels after epochs {', '.join(map(str, self.epochs)) or 'none'})"
+        epochs = ", ".join(map(str, self.epochs)) or "none"
+        return f"Example({self.case!r}: {by(self.image.shape)} voxels after epochs {epochs})"
 
 
 def choose_place(volumes: Mapping[str, Volume], request: PatchRequest) -> PatchLocation:

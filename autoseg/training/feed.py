@@ -5,7 +5,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from autoseg.core.errors import TrainingError
+from autoseg.core.numbers import is_whole
 from autoseg.core.types import ImageArray, LabelArray, Shape
 from autoseg.data.geometry import Box
 from autoseg.preprocessing.store import PreprocessedDataset
@@ -203,7 +203,7 @@ def _names(prepared: PreprocessedDataset, fold: Fold) -> tuple[tuple[str, ...], 
     """Training and validation cases; the fold ``"all"`` uses every case for both, as nnU-Net does."""
     if fold == "all":
         return tuple(prepared), tuple(prepared)
-    if not isinstance(fold, Integral) or isinstance(fold, bool):
+    if not is_whole(fold):
         raise TrainingError(f"the fold is {fold!r}; it must be a number such as 0, or 'all'.")
     split = prepared.fold(int(fold))
     return split.training, split.validation

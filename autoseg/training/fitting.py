@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import torch
 
 from autoseg.core.errors import TrainingError
+from autoseg.core.types import by
 from autoseg.planning.budget import Budget, PresetName
 from autoseg.planning.configuration import Configuration
 from autoseg.planning.memory import MemoryModel
@@ -84,7 +85,7 @@ def _explained(configuration: Configuration, blueprint: Blueprint, device: torch
     needed, there = step_gigabytes(configuration, blueprint), device_gigabytes(device)
     room = min(there or needed, needed * 0.7)  # it did not fit, so what fits is clearly less than that
     fitting = fitting_blueprint(configuration, blueprint, room)
-    batch, patch = blueprint.batch_size_for(configuration), "x".join(map(str, configuration.patch_size))
+    batch, patch = blueprint.batch_size_for(configuration), by(configuration.patch_size)
     has = "" if there is None else f", of {there:.3g} GB that may be filled"
     said = f"{device} ran out of memory with {batch} patches of {patch}, which need about {needed:.2g} GB{has}."
     if fitting is None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autoseg.core.shown import Shown
+from autoseg.evaluation.metrics import known_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,23 +52,18 @@ class EpochRecord:
     @property
     def mean_pseudo_dice(self) -> float:
         """Mean over the labels that were seen; NaN where none was."""
-        return _mean(self.pseudo_dice)
+        return known_mean(self.pseudo_dice)
 
     @property
     def mean_case_dice(self) -> float:
         """Mean Dice of whole cases over labels; NaN in epochs in which it was not measured."""
-        return _mean(self.case_dice)
+        return known_mean(self.case_dice)
 
     def __repr__(self) -> str:
         return (
             f"epoch {self.number}: loss {self.training_loss:.3f}, validation {self.validation_loss:.3f}, "
             f"pseudo Dice {self.mean_pseudo_dice:.3f}, {self.seconds:.0f} s"
         )
-
-
-def _mean(values: tuple[float, ...]) -> float:
-    known = [v for v in values if not np.isnan(v)]
-    return float(np.mean(known)) if known else float("nan")
 
 
 @dataclass(frozen=True, slots=True)

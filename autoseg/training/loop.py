@@ -29,16 +29,12 @@ from autoseg.training.interrupts import undisturbed
 from autoseg.training.learner import Diverged, Learner, Stopwatch
 from autoseg.training.live import show_once
 from autoseg.training.model import ModelCard, TrainedModel, as_cpu
+from autoseg.training.pace import Pace
 from autoseg.training.sampled import Sampled, count_labels
-from autoseg.training.schedule import learning_rate_factor
 from autoseg.training.shelf import Shelf
 from autoseg.training.team import Team
 from autoseg.training.transfer import Transfer
 from autoseg.training.validation import CaseValidator, predicted_values, validate_patches
-
-ENDING = 1.0  # seconds of a budget, or 2% of it, to save the model and draw the last curves
-VALIDATION_PAYS = 16  # times its own length of training between two validations
-EPOCHS_IN_A_BUDGET = 15  # with a budget of minutes no epoch is longer than this share, so that the curve has points
 
 
 class Training(Shown):
@@ -127,34 +123,28 @@ class Training(Shown):
         )
 
     @property
+    def _pace(self) -> Pace:
+        """How far it is, by what the blueprint counts."""
+        return Pace(self.blueprint, self.epochs, len(self.losses), self.seconds)
+
+    @property
     def progress(self) -> float:
         """From 0 to 1, in epochs or in time, whichever the blueprint counts."""
-        if self.finished:
-            return 1.0
-        if self.blueprint.epochs is not None:
-            return len(self.epochs) / self.blueprint.epochs
-        return min(self.seconds / self._budget, 1.0)
+        return self._pace.progress
 
     @property
     def finished(self) -> bool:
         """Whether there is nothing left to train. However short the time, there is one epoch, of one step at least."""
-        if self.blueprint.epochs is not None:
-            return len(self.epochs) >= self.blueprint.epochs
-        return bool(self.epochs) and self._time_is_up(self.seconds)
+        return self._pace.finished
 
     @property
     def seconds_left(self) -> float | None:
         """Computing time until the end, or None while nothing tells how long an epoch takes."""
-        if self.finished:
-            return 0.0
-        if self.blueprint.epochs is None:
-            return max(self._budget - self.seconds, 0.0)
-        done = len(self.epochs) + len(self.losses) / self.blueprint.iterations_per_epoch
-        return self.seconds / done * (self.blueprint.epochs - done) if done else None
+        return self._pace.seconds_left
 
     def __repr__(self) -> str:
         return (
-            f"Training({self.configuration.name!r}, fold {self.fold}, {100 * self.progress:.0f} % done)\n"
+            f"Training({self.configuration.name!r}, fold {self.fold}, {self.progress:.0%} done)\n"
             f"  {self.compute.device} in {self.compute.precision}: {self.compute.reason}\n"
             f"  {self.stopped or repr(self.history)}".replace("\n    ", "\n  ")
         )
@@ -171,7 +161,7 @@ class Training(Shown):
 
     def watch(self) -> Any:
         """A widget that follows the training while it runs, in this cell or another, and looks back at its epochs."""
-        return ask_display("training_watch", "watch_training", self)
+        return ask_display("training_watch", "TrainingWatch", self)
 
     # the loop
 
@@ -199,7 +189,7 @@ class Training(Shown):
             self.seconds = self.team.agree(base + time.perf_counter() - started)
             for listener in self.listeners:
                 listener()
-            if self._epoch_is_over(self.seconds - base):
+            if self._pace.epoch_is_over(base):
                 break
             self._save_when_due()
         found = self._validate(watch, base) if self.team.leads else ()
@@ -239,7 +229,7 @@ class Training(Shown):
             training_loss=float(np.nanmean(self.losses)),
             validation_loss=validation_loss,
             pseudo_dice=pseudo_dice,
-            learning_rate=self._learning_rate,
+            learning_rate=self._pace.learning_rate,
             timings=watch.seconds,
             patches=patches,
             case_dice=case_dice,
@@ -257,7 +247,7 @@ class Training(Shown):
                     batch = self.feed.draw(self.random)
                 with watch("augmentation"):
                     batch = self.feed.augment(batch, self.team.own(self.random))
-                loss = self.learner.differentiate(batch, self._learning_rate, watch)
+                loss = self.learner.differentiate(batch, self._pace.learning_rate, watch)
                 seen = count_labels(batch[1], self.feed.cut_from, self.configuration.labels)
                 with watch("update"), undisturbed():
                     self.losses.append(self.learner.update(loss, self.iterations))
@@ -274,7 +264,7 @@ class Training(Shown):
 
     def _back_to_good(self, error: Diverged) -> TrainingError:
         """Put the last good state back; the error says what happened and what to do."""
-        iteration, rate = self.iterations, self._learning_rate
+        iteration, rate = self.iterations, self._pace.learning_rate
         kept = "Nothing had been learned yet."
         if self._good is not None:
             self._restore(self._good)
@@ -293,29 +283,6 @@ class Training(Shown):
         flat = logits[0] if logits.ndim == 4 else logits[0][:, logits.shape[2] // 2]
         values = predicted_values(flat, self.configuration.labels, axis=0).cpu()
         self.example = (self.example or empty).seen(len(self.epochs), values)
-
-    # time and learning rate
-
-    @property
-    def _budget(self) -> float:
-        return 60.0 * (self.blueprint.minutes or 0.0)
-
-    @property
-    def _learning_rate(self) -> float:
-        return self.blueprint.learning_rate * learning_rate_factor(self.blueprint.schedule, self.progress)
-
-    def _epoch_is_over(self, seconds: float) -> bool:
-        if self.blueprint.epochs is not None:
-            return False
-        paying = VALIDATION_PAYS * min((e.timings["validation"] for e in self.epochs), default=0.0)
-        enough = min(max(self._budget / EPOCHS_IN_A_BUDGET, paying), self._budget / 4)
-        return seconds >= enough or self._time_is_up(self.seconds)
-
-    def _time_is_up(self, seconds: float) -> bool:
-        """Whether another step and its validation would not fit into the budget."""
-        last = self.epochs[-1] if self.epochs else None
-        reserve = last.timings["validation"] + last.step_seconds if last else 0.0
-        return seconds + reserve + min(ENDING, 0.02 * self._budget) >= self._budget
 
     # the disk
 

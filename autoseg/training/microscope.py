@@ -11,7 +11,7 @@ import torch
 
 from autoseg.core.errors import PreprocessingError, did_you_mean
 from autoseg.core.shown import Shown, ask_display
-from autoseg.core.types import ImageArray, LabelArray, Shape
+from autoseg.core.types import ImageArray, LabelArray, Shape, by
 from autoseg.data.checks import load_pair
 from autoseg.data.dataset import Case
 from autoseg.data.geometry import Box, Grid
@@ -69,9 +69,9 @@ class Stage(Shown):
         return self.labels.name_of(value) if value in self.labels.permitted else "outside"
 
     def __repr__(self) -> str:
-        shape, spacing = "x".join(map(str, self.grid.shape)), "x".join(f"{s:.3g}" for s in self.grid.spacing)
+        size = f"{by(self.grid.shape)} voxels of {by(self.grid.spacing, 3)} mm"
         where = "gone" if self.voxel is None else f"at {self.voxel} = {', '.join(f'{v:.3g}' for v in self.values)}"
-        return f"Stage({self.name!r}: {shape} voxels of {spacing} mm; marked voxel {where})\n  {self.what}"
+        return f"Stage({self.name!r}: {size}; marked voxel {where})\n  {self.what}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -103,7 +103,7 @@ class Microscope(Shown):
 
     def explore(self) -> Any:
         """A widget: move the marked voxel over the scan, choose a stage, and draw augmentations of its patch."""
-        return ask_display("microscope_explorer", "explore_microscope", self)
+        return ask_display("microscope_explorer", "MicroscopeExplorer", self)
 
     def __iter__(self) -> Iterator[Stage]:
         return iter(self.stages)
@@ -208,7 +208,7 @@ def _require_kept(name: str, voxel: Shape, cropped: Grid, world: np.ndarray) -> 
     if not all(0 <= i < n for i, n in zip(place, cropped.shape, strict=True)):
         raise PreprocessingError(
             f"case {name!r}: the voxel {voxel} lies in the empty border that is cut away: {place.tolist()} from the "
-            f"corner of the {_x(cropped.shape)} voxels that hold something. Mark another."
+            f"corner of the {by(cropped.shape)} voxels that hold something. Mark another."
         )
 
 
@@ -253,7 +253,7 @@ def _normalizing(configuration: Configuration) -> str:
 
 
 def _resampling(geometry: CaseGeometry) -> str:
-    before, after = ("x".join(f"{s:.3g}" for s in v) for v in (geometry.spacing_before, geometry.spacing_after))
+    before, after = (by(v, 3) for v in (geometry.spacing_before, geometry.spacing_after))
     return "the spacing is the target already" if before == after else f"from {before} to {after} mm"
 
 
@@ -273,7 +273,7 @@ def _patches(
     grid = whole.grid.crop(Box(corner, tuple(c + n for c, n in zip(corner, cut, strict=True))))
     middle = tuple(n // 2 for n in cut)
     larger = (
-        f", larger than the network's {_x(size)} so that rotation brings in image and not void" if cut != patch else ""
+        f", larger than the network's {by(size)} so that rotation brings in image and not void" if cut != patch else ""
     )
     what = f"cut around the marked voxel{larger}"
     yield replace(whole, name="patch", what=what, array=array, label=label, grid=grid, voxel=middle)
@@ -317,10 +317,6 @@ def _solid(batch: Batch, shape: Shape) -> tuple[ImageArray, LabelArray]:
     """The only sample of a batch, with three axes."""
     images, labels = (part[0].numpy() for part in batch)
     return images.reshape(len(images), *shape), labels.reshape(shape)
-
-
-def _x(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape))
 
 
 def _label(label: LabelArray | None) -> LabelArray:

@@ -14,6 +14,7 @@ from torch import Generator
 
 from autoseg.core.types import Shape
 from autoseg.data.geometry import Box
+from autoseg.preprocessing.cases import ANNOTATED
 from autoseg.training.spatial import OUTSIDE, Batch
 
 
@@ -73,7 +74,6 @@ class PatchRequest:
 
 
 Sampler = Callable[[Mapping[str, Volume], PatchRequest, Generator], list[PatchLocation]]
-ANNOTATED = "annotated"  # the key of voxels that are not covered by the ignore label
 
 
 def draw_patches(volumes: Mapping[str, Volume], request: PatchRequest, random: Generator) -> list[PatchLocation]:

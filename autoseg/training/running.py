@@ -58,7 +58,7 @@ def train(
 
     >>> quick = autoseg.Blueprint.quick(minutes=0.02, base_features=4, batch_size=4)
     >>> autoseg.train(prepared, fold=0, blueprint=quick, folder="another_run", show_progress=False)
-    Training('2d', fold 0, 100 % done)
+    Training('2d', fold 0, 100% done)
     ...
     """
     begin = partial(

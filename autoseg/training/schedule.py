@@ -14,7 +14,7 @@ WARM_UP = 0.05
 def learning_rate_factor(schedule: Schedule, progress: float) -> float:
     """The share of the initial learning rate at a progress of 0 to 1.
 
-    ``polynomial`` is nnU-Net's (1 - progress)^0.9; ``one_cycle`` rises over the first 5 % and falls as a cosine. A
+    ``polynomial`` is nnU-Net's (1 - progress)^0.9; ``one_cycle`` rises over the first 5% and falls as a cosine. A
     function of your own gets the progress and returns the share.
 
     >>> [round(learning_rate_factor("polynomial", p), 3) for p in (0, 0.5, 1)]

@@ -8,21 +8,22 @@ from dataclasses import dataclass
 import torch
 
 from autoseg.core.errors import PlanError, TrainingError
+from autoseg.core.numbers import is_number
 from autoseg.core.shown import Shown
 from autoseg.data.fingerprint import Fingerprint
 from autoseg.networks.unet import full_resolution
-from autoseg.planning.budget import Budget, is_number
+from autoseg.planning.budget import Budget
 from autoseg.planning.configuration import Configuration
 from autoseg.planning.forecast import DEVICES, Forecast, forecast
 from autoseg.planning.plan import Plan
 from autoseg.planning.planner import make_plan
 from autoseg.training.blueprint import Blueprint
 from autoseg.training.compute import choose_compute
+from autoseg.training.fitting import FREE
 from autoseg.training.heap import kept_memory
 from autoseg.training.losses import deep_supervision_loss, default_loss
 from autoseg.training.model import build_network
 
-FREE = 0.85  # of a GPU's memory: the rest is the driver's and other programs'
 ENOUGH_EPOCHS = 100  # fewer of the published recipe are better spent on the quick one
 PROBED = 3
 

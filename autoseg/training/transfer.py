@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from autoseg.core.errors import TrainingError
 from autoseg.core.shown import Shown
-from autoseg.core.types import Shape
+from autoseg.core.types import Shape, by
 from autoseg.training.model import TrainedModel
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Transfer(Shown):
 
 
 def _x(shape: Shape | None) -> str:
-    return "nothing" if shape is None else "x".join(map(str, shape)) or "1"
+    return "nothing" if shape is None else by(shape) or "1"
 
 
 def take_over(network: nn.Module, model: TrainedModel) -> Transfer:

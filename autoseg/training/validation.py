@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from autoseg.data.labels import Labels
-from autoseg.evaluation.metrics import overlap
+from autoseg.evaluation.metrics import known_mean, overlap
 from autoseg.training.feed import Feed
 from autoseg.training.history import EpochRecord
 from autoseg.training.learner import Learner
@@ -90,7 +90,7 @@ def estimated_seconds(feed: Feed, names: Sequence[str], epoch: EpochRecord) -> f
 
 
 def validate_cases(network: nn.Module, feed: Feed, names: Sequence[str]) -> tuple[float, ...]:
-    """Predict whole cases by sliding window, without mirroring; the mean Dice of each label or region."""
+    """Predict whole cases by sliding window, without mirroring; the mean Dice of each label over those that have it."""
     labels = feed.configuration.labels
     scores = []
     for name in names:
@@ -99,13 +99,7 @@ def validate_cases(network: nn.Module, feed: Feed, names: Sequence[str]) -> tupl
         annotated = None if labels.ignore is None else label != labels.ignore
         regions = labels.regions.values()
         scores.append([overlap(np.isin(predicted, v), np.isin(label, v), annotated).dice for v in regions])
-    return _means(np.array(scores))
-
-
-def _means(scores: np.ndarray) -> tuple[float, ...]:
-    """The mean of each column, over the cases that hold the label or had it predicted."""
-    columns = (column[~np.isnan(column)] for column in scores.T)
-    return tuple(float(column.mean()) if len(column) else float("nan") for column in columns)
+    return tuple(map(known_mean, zip(*scores, strict=True)))
 
 
 def _sliding_window(network: nn.Module, feed: Feed, image: np.ndarray) -> Tensor:

@@ -13,7 +13,7 @@ from autoseg.core.types import ChannelArray, LabelArray
 from autoseg.data.corrections import onto
 from autoseg.data.dataset import Case
 from autoseg.data.formats import LOSSY, read_grid, suffix_of
-from autoseg.data.geometry import Grid
+from autoseg.data.geometry import Grid, bounding_box
 from autoseg.data.images import Image, LabelMap, without_copies
 from autoseg.data.label_values import FEW, count_colours, count_values, flatness, mostly_near
 from autoseg.data.labels import FileValue, Labels
@@ -269,7 +269,7 @@ def edge_contrast(channel: ChannelArray, labels: LabelArray) -> float:
     inside = labels > 0
     if not inside.any() or inside.all():
         return 0.0
-    near = tuple(_around(inside, axis) for axis in range(inside.ndim))
+    near = bounding_box(inside).grow(RIM).slices
     inside, values = inside[near], np.nan_to_num(channel[near])
     across, elsewhere = np.zeros(2), np.zeros(2)  # sum of differences, and how many
     for axis in range(values.ndim):
@@ -280,8 +280,3 @@ def edge_contrast(channel: ChannelArray, labels: LabelArray) -> float:
     if not across[1] or not elsewhere[1]:
         return 0.0
     return float((across[0] / across[1]) / max(elsewhere[0] / elsewhere[1], 1e-9))
-
-
-def _around(inside: np.ndarray, axis: int) -> slice:
-    hit = np.flatnonzero(inside.any(axis=tuple(a for a in range(inside.ndim) if a != axis)))
-    return slice(max(int(hit[0]) - RIM, 0), int(hit[-1]) + RIM + 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -138,9 +138,6 @@ class Findings(Shown, Sequence[Finding]):
 
     def __len__(self) -> int:
         return len(self.items)
-
-    def __iter__(self) -> Iterator[Finding]:
-        return iter(self.items)
 
     def of(self, severity: Severity) -> Findings:
         """The findings of one severity."""

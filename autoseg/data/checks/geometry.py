@@ -13,6 +13,7 @@ from autoseg.data.checks.files import leave_out
 from autoseg.data.checks.finding import Finding, Fix, Picture
 from autoseg.data.checks.loading import grids_differ, share_shape_and_spacing
 from autoseg.data.checks.survey import Check, Survey, cases_of, few
+from autoseg.data.corrections import onto
 from autoseg.data.dataset import Case, Dataset
 from autoseg.data.geometry import Grid
 
@@ -213,8 +214,6 @@ def _pictures(worst: Evidence) -> Callable[[Dataset], tuple[Picture, ...]]:
 
 def laid_both_ways(case: Case) -> tuple[Picture, ...]:
     """The image with its label map as the voxels lie, and as the headers say."""
-    from autoseg.data.corrections import onto
-
     image, label_map = case.image(), case.label()
     pictures = []
     if image.grid.shape == label_map.grid.shape:

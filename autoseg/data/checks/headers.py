@@ -7,15 +7,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from autoseg.core.types import by
 from autoseg.data import fixes
 from autoseg.data.checks.files import leave_out
 from autoseg.data.checks.finding import Finding, Fix, channels_of
 from autoseg.data.checks.geometry import ROUNDING, displacement, is_blank
-from autoseg.data.checks.survey import Check, Survey, cases_of, factor, times
+from autoseg.data.checks.survey import ENOUGH, Check, Survey, cases_of, factor
 
 SMALLEST = 8  # voxels along the two longest axes, below which a network has nothing to look at
 FAR = 8.0  # times finer or coarser than the median case
-ENOUGH = 4  # cases, to say what is usual
 
 
 def channels(survey: Survey) -> Iterator[Finding]:
@@ -95,12 +95,12 @@ def _spacing(survey: Survey, names: list[str], worst: str, what: str) -> Finding
         check="spacing",
         severity="warning",
         cases=tuple(names),
-        message=f"in {cases_of(names, len(survey.training))} the spacing {what}: {times(grids[worst].spacing)} mm in "
-        f"{worst!r}, usually {times(usual)} mm (zyx).",
+        message=f"in {cases_of(names, len(survey.training))} the spacing {what}: {by(grids[worst].spacing, 4)} mm in "
+        f"{worst!r}, usually {by(usual, 4)} mm (zyx).",
         advice="Is it in another unit, or was the header lost? Resampling believes it.",
         worst=worst,
         fix=Fix(
-            text=f"reads them with {times(usual)} mm",
+            text=f"reads them with {by(usual, 4)} mm",
             change=lambda dataset: fixes.override_spacing(dataset, usual, *names),
         ),
     )
@@ -142,7 +142,7 @@ def small(survey: Survey) -> Iterator[Finding]:
             severity="warning",
             cases=tuple(n for n, _ in tiny),
             message=f"{cases_of([n for n, _ in tiny])}: fewer than {SMALLEST} voxels along two axes; {name!r} has "
-            f"{'x'.join(map(str, shape))}. A network needs more to look at.",
+            f"{by(shape)}. A network needs more to look at.",
             advice="Are these images, or cuts of them? Were axes mixed up?",
             worst=name,
         )

@@ -11,14 +11,13 @@ from autoseg.data import fixes
 from autoseg.data.checks.evidence import AIR, ChannelEvidence
 from autoseg.data.checks.files import leave_out
 from autoseg.data.checks.finding import Finding, Fix, Picture, channels_of
-from autoseg.data.checks.survey import Check, Survey, cases_of, factor
+from autoseg.data.checks.survey import ENOUGH, Check, Survey, cases_of, factor
 from autoseg.data.dataset import Case, Dataset
 from autoseg.data.formats import PHOTOGRAPHS, STACKS
 from autoseg.data.images import Image
 
 FAR = 8.0  # times wider or narrower than the median case
 HOPELESS = 100.0  # times, which no scanner explains
-ENOUGH = 4  # cases, to say what is usual
 NARROW = 20.0  # Hounsfield units between the percentiles; the noise of a CT alone spreads further
 STORED = 1024  # what is often added to Hounsfield units, so that none is negative
 

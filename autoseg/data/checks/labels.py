@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import combinations
 
 from autoseg.data import fixes
@@ -38,17 +38,14 @@ def values(survey: Survey) -> Iterator[Finding]:
         check="colours" if colours else "values",
         severity="error",
         cases=names,
-        message=f"{_who(names, survey)} the label map holds the {'colour' if colours else 'value'}(s) {few(every, 5)}, "
-        f"but dataset.json declares only {', '.join(map(str, survey.dataset.labels.permitted))}. "
+        message=f"{cases_of(names, len(survey.training))}: the label map holds the "
+        f"{'colour' if colours else 'value'}(s) {few(every, 5)}, but dataset.json declares only "
+        f"{', '.join(map(str, survey.dataset.labels.permitted))}. "
         "Declare them under 'labels', or read them as labels that there are.",
         advice=f"{share:,} voxels of {worst!r} have one.",
         worst=worst,
         fix=_meaning(survey, every, unknown),
     )
-
-
-def _who(names: tuple[str, ...], survey: Survey) -> str:
-    return f"{cases_of(names, len(survey.training))}:"
 
 
 def _unknown(label: LabelEvidence, labels: Labels) -> dict[FileValue, int]:
@@ -115,8 +112,7 @@ def grey(survey: Survey) -> Iterator[Finding]:
         )
 
 
-def _named(every: object) -> dict[str, FileValue]:
-    assert isinstance(every, Iterator | list)
+def _named(every: Iterable[FileValue]) -> dict[str, FileValue]:
     return {f"label {v if not isinstance(v, tuple) else '-'.join(map(str, v))}": v for v in every}
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from autoseg.core.errors import DatasetError
+from autoseg.core.types import by
 from autoseg.data.dataset import Case
 from autoseg.data.geometry import Grid
 from autoseg.data.images import Image, LabelMap
+from autoseg.data.label_values import count_values
 
 
 def load_pair(case: Case) -> tuple[Image, LabelMap]:
@@ -36,11 +38,10 @@ def share_shape_and_spacing(label: Grid, image: Grid) -> bool:
 
 def grids_differ(name: str, label: Grid, image: Grid) -> str:
     """The sentence for a label map that cannot be laid on its image."""
-    size = ["x".join(map(str, g.shape)) for g in (label, image)]
-    spacing = ["x".join(f"{s:.4g}" for s in g.spacing) for g in (label, image)]
+    drawn, shown = (f"{by(grid.shape)} voxels of {by(grid.spacing, 4)} mm" for grid in (label, image))
     return (
-        f"case {name!r}: the label map is {size[0]} voxels of {spacing[0]} mm but the image is "
-        f"{size[1]} voxels of {spacing[1]} mm ({'zyx'[-label.dimensions :]}). They must share a grid."
+        f"case {name!r}: the label map is {drawn} but the image is {shown} ({'zyx'[-label.dimensions :]}). "
+        "They must share a grid."
     )
 
 
@@ -64,8 +65,7 @@ def _finite(case: Case, image: Image, label_map: LabelMap | None) -> None:
 
 
 def _declared(case: Case, image: Image, label_map: LabelMap) -> None:
-    found = np.unique(label_map.array).tolist()
-    unknown = [v for v in found if v not in label_map.labels.permitted]
+    unknown = [v for v in count_values(label_map.array) if v not in label_map.labels.permitted]
     if unknown:
         shown = ", ".join(map(str, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
         raise DatasetError(

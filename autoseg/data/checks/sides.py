@@ -9,10 +9,8 @@ import numpy as np
 
 from autoseg.data import fixes
 from autoseg.data.checks.finding import Finding, Fix
-from autoseg.data.checks.survey import Check, Survey, cases_of, few
+from autoseg.data.checks.survey import ENOUGH, Check, Survey, cases_of, few
 from autoseg.data.dataset import Dataset
-
-ENOUGH = 4  # cases, to say what is usual
 
 
 def swapped(survey: Survey) -> Iterator[Finding]:

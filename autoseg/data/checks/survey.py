@@ -9,6 +9,8 @@ from autoseg.data.checks.evidence import ChannelEvidence, Evidence, ImageEvidenc
 from autoseg.data.checks.finding import Finding
 from autoseg.data.dataset import Dataset
 
+ENOUGH = 4  # cases, to say what is usual
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
@@ -59,11 +61,6 @@ def few(words: Sequence[object], most: int = 3) -> str:
     """The first of some words, and how many there are besides."""
     shown = ", ".join(map(str, words[:most]))
     return f"{shown} and {len(words) - most} more" if len(words) > most else shown
-
-
-def times(shape: Sequence[float]) -> str:
-    """``35x52x34``"""
-    return "x".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in shape)
 
 
 def factor(value: float) -> str:
