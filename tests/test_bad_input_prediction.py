@@ -169,6 +169,17 @@ def test_models_of_which_one_saw_no_mirror_images_are_not_mirrored_in_any_order(
     assert np.array_equal(one, predict(noise(), MODEL, mirroring=False, probabilities=True)[0].probabilities)
 
 
+def test_models_of_several_precisions_predict_in_float32_in_any_order():
+    half = replace(MODEL, blueprint=MODEL.blueprint.changed(precision="bfloat16"))
+    one, other, plain = (
+        predict(noise(), models, probabilities=True)[0].probabilities
+        for models in ([MODEL, half], [half, MODEL], [MODEL, MODEL])
+    )
+    assert np.array_equal(one, other)
+    assert np.array_equal(one, plain)
+    assert predictor.common_compute([half, half], "cpu").precision == "bfloat16"
+
+
 def test_a_training_is_not_trained_by_predicting_with_it():
     dataset = autoseg.sample_dataset()
     plan = autoseg.make_plan(autoseg.extract_fingerprint(dataset, show_progress=False))

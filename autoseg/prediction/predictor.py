@@ -65,6 +65,16 @@ def default_window(models: Sequence[TrainedModel], options: Options = Options())
     return Window(patch_size=patch, overlap=options.overlap, mirror_axes=axes, adds_in="float16")
 
 
+def common_compute(models: Sequence[TrainedModel], device: str | torch.device | None) -> Compute:
+    """The device, and the precision that all models are to run in; where they differ, float32.
+
+    Weights are float32, so every network is sound in it; one that asks for it may not be in half precision.
+    """
+    asked = [choose_compute(device, model.blueprint.precision) for model in models]
+    alike = len({compute.precision for compute in asked}) == 1
+    return asked[0] if alike else choose_compute(device, "float32")
+
+
 def models_of(given: Any) -> list[TrainedModel]:
     """One model or several as a list. Raises `PredictionError` for anything else, with what to pass instead."""
     if isinstance(given, TrainedModel):
@@ -242,8 +252,7 @@ class Predictor:
 
 
 def _stage(models: Sequence[TrainedModel], options: Options, device: str | torch.device | None) -> Stage:
-    compute = choose_compute(device, models[0].blueprint.precision)
-    return Stage(models=models, window=default_window(models, options), compute=compute)
+    return Stage(models=models, window=default_window(models, options), compute=common_compute(models, device))
 
 
 def _restored(logits: torch.Tensor, prepared: PreprocessedCase, configuration: Configuration) -> LabelMap:
