@@ -267,6 +267,7 @@ class Training(Shown):
         except Diverged as error:
             raise self._back_to_good(error) from error
         finally:
+            self.learner.take_back()
             self.random.set_state(state)
 
     def _explained(self) -> AbstractContextManager[None]:
