@@ -328,6 +328,36 @@ def test_predictions_in_a_folder_are_read_when_they_are_asked_for(tmp_path):
         predictions["b"]
 
 
+def test_a_prediction_in_a_folder_is_not_taken_for_one_that_another_model_made_since(tmp_path):
+    write(tmp_path / "scans", "a.nii.gz")
+    first = predict(tmp_path / "scans", folder=tmp_path / "out")
+    expected = first["a"].label_map.array
+    with pytest.warns(UserWarning, match="held 1 label maps that another model predicted"):
+        second = predict(tmp_path / "scans", folder=tmp_path / "out", mirroring=False)
+    with pytest.raises(
+        PredictionError, match=r"'a': .*out by now holds predictions of another model.*now .*a\.nii\.gz"
+    ):
+        first["a"]
+    assert second["a"].case.name == "a"
+    with pytest.warns(UserWarning, match="held 1 label maps"):
+        predict(tmp_path / "scans", folder=tmp_path / "out")
+    np.testing.assert_array_equal(first["a"].label_map.array, expected)
+
+
+def test_a_prediction_in_a_folder_is_not_taken_for_that_of_a_changed_image(tmp_path):
+    write(tmp_path / "scans", "a.nii.gz")
+    first = predict(tmp_path / "scans", folder=tmp_path / "out")
+    write(tmp_path / "scans", "a.nii.gz", noise(seed=9))
+    second = predict(tmp_path / "scans", folder=tmp_path / "out")
+    with pytest.raises(
+        PredictionError, match=r"a\.nii\.gz in .*out was predicted again from an image that has changed"
+    ):
+        first["a"]
+    assert second["a"].case.name == "a"
+    (tmp_path / "out/predictions.json").unlink()
+    assert first["a"].case.name == "a", "nothing tells that it is another"
+
+
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="only ordinary users of Unix can be kept out")
 def test_a_folder_that_may_not_be_written_fails_before_anything_is_computed(tmp_path, monkeypatch):
     folder = tmp_path / "out"
