@@ -237,6 +237,17 @@ def test_a_cascade_finds_its_first_stage_beside_it(tmp_path):
     assert [(m.configuration.name, m.fold) for m in found] == [("3d_lowres", 0), ("3d_cascade_fullres", 0)]
 
 
+def test_stages_of_a_cascade_with_other_labels_are_refused():
+    names = MODEL.configuration.labels.names
+    (first, one), (second, two), *rest = ((n, v) for n, v in names.items() if n != "background")
+    swapped = replace(MODEL.configuration.labels, names={"background": 0, first: two, second: one, **dict(rest)})
+    lowres = replace(MODEL, configuration=replace(MODEL.configuration, name="3d_lowres", labels=swapped))
+    stage = {"name": "3d_cascade_fullres", "previous_stage": "3d_lowres"}
+    full = replace(MODEL, configuration=replace(MODEL.configuration, **stage))
+    with pytest.raises(PredictionError, match=f"stages of the cascade have other labels, .*'{first}' is {two} against"):
+        predict(noise(), [lowres, full])
+
+
 @pytest.mark.parametrize("overlap", [-0.1, 1.0])
 def test_an_overlap_that_is_none_is_refused(overlap):
     with pytest.raises(PredictionError, match="neighbouring tiles share a part of their edge, from 0 to below 1"):

@@ -32,7 +32,7 @@ from autoseg.preprocessing.cases import (
     restore_logits,
     restore_probabilities,
 )
-from autoseg.training.cascade import brought, onehot
+from autoseg.training.cascade import brought, labels_apart, onehot
 from autoseg.training.compute import Compute, choose_compute
 from autoseg.training.fitting import out_of_memory
 from autoseg.training.model import TrainedModel
@@ -111,6 +111,11 @@ def stages_of(models: Iterable[TrainedModel]) -> list[list[TrainedModel]]:
     stages = [earlier, final] if name is not None else [final]
     for stage in stages:
         _same_configuration(stage)
+    if difference := labels_apart(stages[0][0].labels, final[0].labels):
+        raise PredictionError(
+            f"the stages of the cascade have other labels, {stages[0][0].configuration.name!r} against "
+            f"{final[0].configuration.name!r}: {difference}. Give stages that were trained on one dataset."
+        )
     return stages
 
 
