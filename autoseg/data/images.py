@@ -211,6 +211,12 @@ def _as_integers(values: np.ndarray, name: str) -> np.ndarray:
                 "A label map holds one integer class a voxel; was this one interpolated, or is it an image?"
             )
     low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
+    kept = np.iinfo(np.int32)
+    if not kept.min <= low <= high <= kept.max:
+        raise ImageError(
+            f"{name} holds the value {high if high > kept.max else low}; labels are read from {kept.min:,} to "
+            f"{kept.max:,}. Number the labels 0, 1, 2 and so on. Or is it an image?"
+        )
     return values.astype(np.uint8 if low >= 0 and high < 256 else np.int32)
 
 
