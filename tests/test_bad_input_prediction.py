@@ -169,6 +169,17 @@ def test_models_of_which_one_saw_no_mirror_images_are_not_mirrored_in_any_order(
     assert np.array_equal(one, predict(noise(), MODEL, mirroring=False, probabilities=True)[0].probabilities)
 
 
+def test_models_of_several_precisions_predict_in_float32_in_any_order():
+    half = replace(MODEL, blueprint=MODEL.blueprint.changed(precision="bfloat16"))
+    one, other, plain = (
+        predict(noise(), models, probabilities=True)[0].probabilities
+        for models in ([MODEL, half], [half, MODEL], [MODEL, MODEL])
+    )
+    assert np.array_equal(one, other)
+    assert np.array_equal(one, plain)
+    assert predictor.common_compute([half, half], "cpu").precision == "bfloat16"
+
+
 def test_a_training_is_not_trained_by_predicting_with_it():
     dataset = autoseg.sample_dataset()
     plan = autoseg.make_plan(autoseg.extract_fingerprint(dataset, show_progress=False))
@@ -224,6 +235,17 @@ def test_a_cascade_finds_its_first_stage_beside_it(tmp_path):
         random_model(replace(MODEL.configuration, name="3d_lowres"), fold=fold).save(runs / f"3d_lowres/fold_{fold}")
     found = autoseg.open_models(runs / "3d_cascade_fullres/fold_0")
     assert [(m.configuration.name, m.fold) for m in found] == [("3d_lowres", 0), ("3d_cascade_fullres", 0)]
+
+
+def test_stages_of_a_cascade_with_other_labels_are_refused():
+    names = MODEL.configuration.labels.names
+    (first, one), (second, two), *rest = ((n, v) for n, v in names.items() if n != "background")
+    swapped = replace(MODEL.configuration.labels, names={"background": 0, first: two, second: one, **dict(rest)})
+    lowres = replace(MODEL, configuration=replace(MODEL.configuration, name="3d_lowres", labels=swapped))
+    stage = {"name": "3d_cascade_fullres", "previous_stage": "3d_lowres"}
+    full = replace(MODEL, configuration=replace(MODEL.configuration, **stage))
+    with pytest.raises(PredictionError, match=f"stages of the cascade have other labels, .*'{first}' is {two} against"):
+        predict(noise(), [lowres, full])
 
 
 @pytest.mark.parametrize("overlap", [-0.1, 1.0])
@@ -315,6 +337,36 @@ def test_predictions_in_a_folder_are_read_when_they_are_asked_for(tmp_path):
     (tmp_path / "out/b.nii.gz").unlink()
     with pytest.raises(ImageError, match="b.nii.gz"):
         predictions["b"]
+
+
+def test_a_prediction_in_a_folder_is_not_taken_for_one_that_another_model_made_since(tmp_path):
+    write(tmp_path / "scans", "a.nii.gz")
+    first = predict(tmp_path / "scans", folder=tmp_path / "out")
+    expected = first["a"].label_map.array
+    with pytest.warns(UserWarning, match="held 1 label maps that another model predicted"):
+        second = predict(tmp_path / "scans", folder=tmp_path / "out", mirroring=False)
+    with pytest.raises(
+        PredictionError, match=r"'a': .*out by now holds predictions of another model.*now .*a\.nii\.gz"
+    ):
+        first["a"]
+    assert second["a"].case.name == "a"
+    with pytest.warns(UserWarning, match="held 1 label maps"):
+        predict(tmp_path / "scans", folder=tmp_path / "out")
+    np.testing.assert_array_equal(first["a"].label_map.array, expected)
+
+
+def test_a_prediction_in_a_folder_is_not_taken_for_that_of_a_changed_image(tmp_path):
+    write(tmp_path / "scans", "a.nii.gz")
+    first = predict(tmp_path / "scans", folder=tmp_path / "out")
+    write(tmp_path / "scans", "a.nii.gz", noise(seed=9))
+    second = predict(tmp_path / "scans", folder=tmp_path / "out")
+    with pytest.raises(
+        PredictionError, match=r"a\.nii\.gz in .*out was predicted again from an image that has changed"
+    ):
+        first["a"]
+    assert second["a"].case.name == "a"
+    (tmp_path / "out/predictions.json").unlink()
+    assert first["a"].case.name == "a", "nothing tells that it is another"
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="only ordinary users of Unix can be kept out")

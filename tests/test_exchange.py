@@ -6,10 +6,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+import autoseg
 from autoseg.core.errors import ImageError
 from autoseg.data.exchange import affine_of, voxels_from
 from autoseg.data.geometry import Grid
@@ -51,6 +53,18 @@ def test_a_slice_becomes_a_volume_of_one_slice_for_libraries_without_2d() -> Non
     assert image.to_nibabel().shape == (5, 4, 1)
     assert image.to_sitk().GetSpacing() == (2.0, 0.5)
     assert np.allclose(np.abs(np.diag(affine_of(image.grid)))[:2], (2.0, 0.5))
+
+
+def test_a_tensor_is_an_array_whatever_its_type_and_whether_it_wants_a_gradient() -> None:
+    tensor = torch.arange(12.0).reshape(2, 3, 2)
+    for each in (tensor, tensor.bfloat16(), tensor.half(), tensor.clone().requires_grad_(), torch.nn.Parameter(tensor)):
+        image = Image.of(each)
+        assert image.array.dtype == np.float32
+        assert np.array_equal(image.array[0], tensor.numpy())
+        label_map = autoseg.dataset_from_arrays([tensor], [each])[0].label()
+        assert np.array_equal(label_map.array, tensor.numpy())
+    with pytest.raises(ImageError, match="type complex64 is no image"):
+        Image.of(torch.complex(tensor, tensor))
 
 
 def test_torchio_images_keep_value_and_place() -> None:

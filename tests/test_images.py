@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from making import ball, oblique_grids, voxels, write_volume
 
-from autoseg.core.errors import ImageError, StorageError
+import autoseg
+from autoseg.core.errors import DatasetError, ImageError, StorageError
 from autoseg.data.formats import suffix_of
 from autoseg.data.geometry import Grid
 from autoseg.data.images import Image, LabelMap, read_image, read_label_map, to_sitk, write_label_map
@@ -125,6 +126,21 @@ def test_interpolated_labels_are_refused(tmp_path):
     path = write_volume(ball() * np.float32(0.5), tmp_path / "map.nii.gz")
     with pytest.raises(ImageError, match=r"map\.nii\.gz: \d+ voxels are not whole numbers \(one is 0\.5\)"):
         read_label_map(path, LABELS)
+
+
+@pytest.mark.parametrize("value", [2**32 + 1, 2**31, -(2**31) - 1])
+def test_a_label_value_that_32_bits_cannot_hold_is_refused_and_not_wrapped(tmp_path, value):
+    array = ball().astype(np.int64)
+    array[0, 0, 0] = value
+    path = write_volume(array, tmp_path / "map.mha")
+    with pytest.raises(
+        ImageError, match=rf"map\.mha holds the value {value}; labels are read from .* to 2,147,483,647"
+    ):
+        read_label_map(path, LABELS)
+    for kind in (np.int64, np.float64):
+        dataset = autoseg.dataset_from_arrays([voxels(0)], [array.astype(kind)], label_names=LABELS.names)
+        with pytest.raises(DatasetError, match=f"'case_0': the label map holds the value {value}; labels are read"):
+            dataset[0].label()
 
 
 def test_a_label_map_has_one_channel(tmp_path):

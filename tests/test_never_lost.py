@@ -17,8 +17,10 @@ from pathlib import Path
 import pytest
 import torch
 from small_trainings import boxes, configuration, same, short
+from torch import nn
 
 from autoseg.core.errors import StorageError, TrainingError
+from autoseg.training.augmentation import Augmentation
 from autoseg.training.fitting import OutOfMemory, fitting_blueprint, step_gigabytes
 from autoseg.training.interrupts import undisturbed
 from autoseg.training.learner import Diverged
@@ -222,6 +224,62 @@ def test_weights_are_not_touched_by_a_gradient_that_is_no_number():
     with pytest.raises(Diverged, match="the gradient of the loss became nan"):
         list(training)
     assert same(training.model, before)
+
+
+def batch_normed(spec):
+    layers = nn.Conv3d(spec.in_channels, 4, 3, padding=1), nn.BatchNorm3d(4), nn.Conv3d(4, spec.classes, 1)
+    return nn.Sequential(*layers)
+
+
+class Spoiling:
+    """Augments as ever, but for one batch that becomes NaN."""
+
+    def __init__(self, call: int):
+        self.calls, self.call = 0, call
+
+    def __call__(self, batch, settings, patch, random):
+        self.calls += 1
+        images, labels = Augmentation()(batch, settings, patch, random)
+        return (images * float("nan") if self.calls == self.call else images), labels
+
+
+@pytest.mark.parametrize("averaging", [0.0, 0.9])
+@pytest.mark.parametrize("call", [2, 5])
+def test_statistics_of_a_batch_norm_are_those_of_the_last_good_step_after_a_batch_of_nan(call, averaging):
+    blueprint = short(network=batch_normed, augmentation=Spoiling(call), weight_averaging=averaging)
+    training = Training(boxes(), blueprint=blueprint)
+    with pytest.raises(Diverged, match="became nan"):
+        list(training)
+    assert int(training.learner.network[1].num_batches_tracked) == training.iterations
+    assert all(weight.isfinite().all() for weight in training.model.weights.values())
+
+
+def test_a_step_of_half_precision_that_is_left_out_leaves_no_nan_in_a_batch_norm():
+    blueprint = short(network=batch_normed, augmentation=Spoiling(2), precision="float16", weight_averaging=0.0)
+    training = Training(boxes(), blueprint=blueprint)
+    list(training)
+    assert training.finished
+    assert all(weight.isfinite().all() for weight in training.model.weights.values())
+
+
+def test_an_interrupted_step_leaves_no_trace_in_a_batch_norm():
+    calls = []
+
+    def interrupted_once(logits, target):
+        calls.append(len(calls))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return default_loss(configuration().labels, batch_dice=False)(logits, target)
+
+    training, undisturbed_one = (
+        Training(boxes(), blueprint=short(network=batch_normed, loss=loss))
+        for loss in (interrupted_once, default_loss(configuration().labels, batch_dice=False))
+    )
+    with pytest.raises(KeyboardInterrupt):
+        list(training)
+    list(training)
+    list(undisturbed_one)
+    assert same(training.model, undisturbed_one.model)
 
 
 def test_a_full_memory_says_what_would_fit_and_offers_it():

@@ -11,6 +11,7 @@ import SimpleITK as sitk
 import autoseg
 from autoseg.core.errors import DatasetError
 from autoseg.data.fingerprint import extract_fingerprint
+from autoseg.data.fixes import drop_labels
 from autoseg.data.images import write_label_map
 from autoseg.data.opening import open_dataset
 from autoseg.data.pairs import dataset_from_files
@@ -99,6 +100,20 @@ def test_a_label_map_saved_as_jpeg_is_named_and_read_as_the_nearest_declared_val
     corrected = autoseg.check(dataset, show_progress=False).apply()
     assert np.array_equal(corrected["b"].label().array, drawn // 255)
     assert not [f for f in autoseg.check(corrected, show_progress=False) if f.severity == "error"]
+
+
+def test_a_fingerprint_of_smeared_label_maps_says_so_and_takes_the_corrected_ones(tmp_path: Path) -> None:
+    drawn = write_smeared(tmp_path)
+    globs = f"{tmp_path}/images/*", f"{tmp_path}/masks/*"
+    dataset = dataset_from_files(*globs, label_names={"background": 0, "cell": 255})
+    with pytest.raises(
+        DatasetError, match=r"'a': a\.jpg is a JPEG.* beside 0, 255 it holds .*check\(dataset\) says how"
+    ):
+        autoseg.extract_fingerprint(dataset, show_progress=False)
+    corrected = autoseg.check(dataset, show_progress=False).apply()
+    for each in (corrected, drop_labels(corrected, "cell")):
+        found = autoseg.extract_fingerprint(each, show_progress=False).cases[0].label_voxels
+        assert sum(found.values()) == (drawn > 0).sum() * len(each.labels.foreground)
 
 
 def test_an_image_saved_as_jpeg_is_no_smeared_label_map(tmp_path: Path) -> None:

@@ -110,6 +110,28 @@ def test_a_cascade_without_predictions_or_on_another_grid_is_refused():
         Training(boxes(), previous=wrong)
 
 
+@pytest.mark.parametrize(("value", "kind"), [(3, np.uint8), (-1, np.int16), (2**32 + 1, np.int64), (0.5, np.float32)])
+def test_previous_predictions_with_a_value_that_no_label_has_are_refused(value, kind):
+    prepared = boxes(cascade(), values=(1, 2))
+    wrong = truth(prepared) | {"case_2": np.full((12, 12, 12), value, kind)}
+    message = rf"'case_2': the prediction .* holds the value\(s\) {value:.10g}, and the labels .* are 0, 1, 2\."
+    with pytest.raises(TrainingError, match=message):
+        Training(prepared, previous=wrong)
+
+
+def test_a_first_stage_of_other_labels_is_refused():
+    prepared, grid = boxes(cascade(), values=(1, 2)), Grid.of((12, 12, 12))
+    for labels, message in (
+        (Labels({"background": 0, "core": 1, "box": 2}), "'core' is 1 against 2"),
+        (Labels({"background": 0, "box": 1}), r"the values are \(0, 1\) against \(0, 1, 2\)"),
+    ):
+        other = {"case_1": LabelMap(truth(prepared)["case_1"].astype(np.uint8), grid, labels)}
+        with pytest.raises(TrainingError, match=rf"'case_1': the first stage predicted other labels .*: {message}"):
+            autoseg.previous_stage(prepared, other)
+    with pytest.raises(TrainingError, match=r"'case_0': this is of type ndarray; it must be a label map"):
+        autoseg.previous_stage(prepared, truth(prepared))
+
+
 def test_predictions_are_brought_to_the_grid_of_the_second_stage():
     prepared = boxes(cascade(), values=(1, 2))
     own = {name: LabelMap(truth(prepared)[name].astype(np.uint8), Grid.of((12, 12, 12)), TWO) for name in prepared}

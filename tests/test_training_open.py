@@ -14,6 +14,7 @@ import autoseg
 from autoseg.core.errors import TrainingError
 from autoseg.data.labels import Labels
 from autoseg.training.augmentation import Augmentation
+from autoseg.training.blueprint import Blueprint
 from autoseg.training.compute import Compute, choose_compute
 from autoseg.training.loop import Training
 from autoseg.training.patches import draw_patches
@@ -104,6 +105,46 @@ def test_each_epoch_is_told_to_callbacks_in_plain_numbers():
     names = {"seconds", "training_loss", "validation_loss", "learning_rate", "mean_pseudo_dice", "mean_case_dice"}
     assert set(told[-1].numbers) == names
     assert all(isinstance(value, float) for value in told[-1].numbers.values())
+
+
+def test_one_callback_needs_no_list():
+    told = []
+    training = train(boxes(), blueprint=short(), callbacks=told.append, show_progress=False)
+    finish(training, callbacks=told.append, show_progress=False)
+    assert told == training.epochs
+
+
+@pytest.mark.parametrize("wrong", [None, [1], "print", 3])
+def test_callbacks_that_are_no_functions_are_refused_before_an_epoch_is_trained(wrong):
+    training = Training(boxes(), blueprint=short())
+    for verb, what in ((finish, training), (train, boxes())):
+        with pytest.raises(
+            TrainingError, match=r"callbacks=.* is no function and no list of functions\. Each is called"
+        ):
+            verb(what, callbacks=wrong, show_progress=False)
+    assert not training.iterations
+
+
+@pytest.mark.parametrize("wrong", ["2", None, 1.5, [0, 1]])
+def test_gpus_are_a_number(wrong):
+    with pytest.raises(TrainingError, match=rf"gpus=.* is of type {type(wrong).__name__}; it is a number of GPUs"):
+        train(boxes(), blueprint=short(), gpus=wrong)
+
+
+@pytest.mark.parametrize("wrong", [{}, {"epochs": 2}, "nnunet", Blueprint, Blueprint.nnunet])
+def test_what_is_no_blueprint_is_named(wrong):
+    for verb in (train, Training, lambda *given, **options: autoseg.repeat(*given, 2, **options)):
+        with pytest.raises(TrainingError, match=rf"blueprint is of type {type(wrong).__name__}; give one such as"):
+            verb(boxes(), blueprint=wrong)
+
+
+def test_a_dataset_is_not_trained_on_before_it_is_preprocessed():
+    dataset = autoseg.dataset_from_arrays([np.zeros((4, 5, 6))], [np.zeros((4, 5, 6), int)])
+    for verb in (train, Training):
+        with pytest.raises(
+            TrainingError, match=r"of type Dataset, .*: prepared = autoseg\.preprocess\(dataset, plan\["
+        ):
+            verb(dataset)
 
 
 def test_fine_tuning_takes_over_what_fits_and_says_what_does_not(tmp_path):

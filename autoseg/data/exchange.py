@@ -32,19 +32,27 @@ def voxels_from(what: Any, *, spacing: Sequence[float] | None = None) -> tuple[n
         require_numbers(what.get_data_dtype(), "this image of nibabel")
         return _from_affine(np.asanyarray(what.dataobj), np.asarray(what.affine), channels_first=False)
     if library == "torchio" and hasattr(what, "data"):  # a Subject has none
-        return _from_affine(np.asarray(what.data), np.asarray(what.affine), channels_first=True)
+        return _from_affine(_as_array(what.data), np.asarray(what.affine), channels_first=True)
     if not (hasattr(what, "__array__") or hasattr(what, "__array_interface__")):  # PIL has only the second
         raise ImageError(
             f"a {type(what).__name__} is no image. Give a path, a numpy array (with spacing=), or an image of "
             "SimpleITK, nibabel or TorchIO."
         )
-    return _from_array(np.asarray(what), spacing)
+    return _from_array(_as_array(what), spacing)
 
 
 def library_of(what: Any) -> str:
     """Whose image this is: ``SimpleITK``, ``nibabel``, ``torchio``, or ``numpy`` for every array."""
     library = type(what).__module__.partition(".")[0]
     return library if library in ("SimpleITK", "nibabel", "torchio") else "numpy"
+
+
+def _as_array(what: Any) -> np.ndarray:
+    """The array that something offers; a tensor may want a gradient, be on a GPU, or of a type numpy does not have."""
+    if not hasattr(what, "detach"):
+        return np.asarray(what)
+    small = what.is_floating_point() and what.element_size() < 4  # bfloat16, and halves of it
+    return np.asarray((what.float() if small else what).numpy(force=True))
 
 
 def _from_array(array: np.ndarray, spacing: Sequence[float] | None) -> tuple[np.ndarray, Grid]:

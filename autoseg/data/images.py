@@ -14,9 +14,9 @@ from autoseg.core.serialization import atomic_path, write_json
 from autoseg.core.shown import Shown
 from autoseg.core.types import ImageArray, LabelArray, PathLike, by
 from autoseg.data.exchange import to_nibabel, to_sitk, to_torchio, voxels_from
-from autoseg.data.formats import PHOTOGRAPHS, STACKS, WRITABLE, read_voxels, stem_of, suffix_of
+from autoseg.data.formats import LOSSY, PHOTOGRAPHS, STACKS, WRITABLE, read_voxels, stem_of, suffix_of
 from autoseg.data.geometry import Grid
-from autoseg.data.label_values import as_stored, meant_by
+from autoseg.data.label_values import as_stored, count_colours, count_values, meant_by
 from autoseg.data.labels import Labels
 
 if TYPE_CHECKING:
@@ -175,11 +175,28 @@ def read_label_map(path: PathLike, labels: Labels) -> LabelMap:
 
 def label_map_from(stored: np.ndarray, grid: Grid, labels: Labels, name: str) -> LabelMap:
     """A label map of voxels as a file has them; `name` is the file's, for the `ImageError` where they cannot be one."""
+    if suffix_of(name) in LOSSY:
+        _require_unsmeared(stored, labels, name)
     array = meant_by(stored, labels)
     array = without_copies(array, 1) if len(array) > 1 else array
     if len(array) > 1:
         raise ImageError(f"{name} has {len(array)} channels; a label map has one integer a voxel.")
     return LabelMap(_as_integers(array[0], name), grid, labels)
+
+
+def _require_unsmeared(stored: np.ndarray, labels: Labels, name: str) -> None:
+    """Values that a JPEG made are no labels, and no numbers of other labels: nobody has to say what they stand for."""
+    plain = without_copies(stored, 1) if len(stored) > 1 else stored
+    found = count_colours(stored) if labels.has_colours and len(stored) > 1 else count_values(plain)
+    known = {*labels.stored, *(value for value, _ in labels.file_values)}
+    made = [str(value) for value in found if value not in known]
+    if made:
+        some = ", ".join(made[:3]) + (f" and {len(made) - 3} others" if len(made) > 3 else "")
+        raise ImageError(
+            f"{name} is a JPEG, which smears label values: beside {', '.join(map(str, labels.stored[:5]))} it holds "
+            f"{some}. autoseg.check(dataset) says how to read it, each voxel as the nearest label where these can be "
+            "told apart. Better save label maps as PNG."
+        )
 
 
 def _as_integers(values: np.ndarray, name: str) -> np.ndarray:
@@ -191,6 +208,12 @@ def _as_integers(values: np.ndarray, name: str) -> np.ndarray:
                 "A label map holds one integer class a voxel; was this one interpolated, or is it an image?"
             )
     low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
+    kept = np.iinfo(np.int32)
+    if not kept.min <= low <= high <= kept.max:
+        raise ImageError(
+            f"{name} holds the value {high if high > kept.max else low}; labels are read from {kept.min:,} to "
+            f"{kept.max:,}. Number the labels 0, 1, 2 and so on. Or is it an image?"
+        )
     return values.astype(np.uint8 if low >= 0 and high < 256 else np.int32)
 
 

@@ -20,10 +20,10 @@ from autoseg.data.dataset import Case
 from autoseg.data.images import LabelMap
 from autoseg.data.labels import Labels
 from autoseg.prediction.inference import cases_of
-from autoseg.prediction.predictor import default_window, models_of, stages_of
+from autoseg.prediction.predictor import common_compute, default_window, models_of, stages_of
 from autoseg.prediction.sliding_window import Window, predict_logits
 from autoseg.preprocessing.cases import PreprocessedCase, label_map_of, preprocess_case, restore_probabilities
-from autoseg.training.compute import Compute, choose_compute
+from autoseg.training.compute import Compute
 from autoseg.training.model import TrainedModel
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def uncertainty(
     models = stages[0]
     if members not in (None, "models", "mirrorings", "both"):
         raise PredictionError(f"members={members!r} is not known. Give 'models', 'mirrorings' or 'both'.")
-    panel = _Panel(models, default_window(models), choose_compute(device, models[0].blueprint.precision), members)
+    panel = _Panel(models, default_window(models), common_compute(models, device), members)
     cases = cases_of(what, models[0].configuration, spacing)
     shown = tqdm(cases, desc="uncertainty", unit="case", disable=not show_progress, leave=False)
     return Uncertainties(tuple(panel(case) for case in shown))

@@ -23,13 +23,11 @@ from autoseg.data.pairs import images_in, names_of
 from autoseg.planning.configuration import Configuration
 from autoseg.prediction.postprocessing import Postprocessing
 from autoseg.prediction.predictor import Options, Predictor, models_of
+from autoseg.prediction.results import KEY_FILE, Stored, earlier
 from autoseg.prediction.results import Prediction as Prediction
 from autoseg.prediction.results import Predictions as Predictions
-from autoseg.prediction.results import Stored
 from autoseg.training.interrupts import undisturbed
 from autoseg.training.model import TrainedModel
-
-KEY_FILE = "predictions.json"
 
 
 def predict(
@@ -188,9 +186,7 @@ class _Run:
         case = prediction.case
         if self.shelf is None or case.held is not None or prediction.probabilities is not None:
             return prediction
-        return Stored(
-            case=case, path=self.shelf.path_of(case).absolute(), labels=self.shelf.labels, seconds=prediction.seconds
-        )
+        return self.shelf.stored(case, prediction.seconds)
 
     def failed(self) -> dict[str, str]:
         """The sentence of each case that could not be predicted; it names the case."""
@@ -277,7 +273,7 @@ class Shelf:
         self._note()  # fails here, before anything is computed, where the folder cannot be written
         others = [path for name in set(files) - set(self.files) if (path := folder / Path(name).name).exists()]
         if others:
-            aside = folder / f"earlier_{kept.get('key')}"
+            aside = earlier(folder, kept.get("key", ""))
             warnings.warn(
                 f"{folder} held {len(others)} label maps that another model predicted; they are now in {aside.name}.",
                 stacklevel=2,
@@ -289,6 +285,13 @@ class Shelf:
     def path_of(self, case: Case) -> Path:
         """The file of a case."""
         return _path_of(case, self.folder)
+
+    def stored(self, case: Case, seconds: float) -> Stored:
+        """A finished prediction as where it lies."""
+        path = self.path_of(case).absolute()
+        return Stored(
+            case=case, path=path, labels=self.labels, key=self.key, made_of=self.files[path.name], seconds=seconds
+        )
 
     def find(self, case: Case) -> Prediction | None:
         """The finished prediction of a case, if these models made it of this image."""

@@ -32,7 +32,7 @@ from autoseg.preprocessing.cases import (
     restore_logits,
     restore_probabilities,
 )
-from autoseg.training.cascade import brought, onehot
+from autoseg.training.cascade import brought, labels_apart, onehot
 from autoseg.training.compute import Compute, choose_compute
 from autoseg.training.fitting import out_of_memory
 from autoseg.training.model import TrainedModel
@@ -63,6 +63,16 @@ def default_window(models: Sequence[TrainedModel], options: Options = Options())
     axes = tuple(common) if options.mirroring else ()
     patch = models[0].configuration.patch_size
     return Window(patch_size=patch, overlap=options.overlap, mirror_axes=axes, adds_in="float16")
+
+
+def common_compute(models: Sequence[TrainedModel], device: str | torch.device | None) -> Compute:
+    """The device, and the precision that all models are to run in; where they differ, float32.
+
+    Weights are float32, so every network is sound in it; one that asks for it may not be in half precision.
+    """
+    asked = [choose_compute(device, model.blueprint.precision) for model in models]
+    alike = len({compute.precision for compute in asked}) == 1
+    return asked[0] if alike else choose_compute(device, "float32")
 
 
 def models_of(given: Any) -> list[TrainedModel]:
@@ -101,6 +111,11 @@ def stages_of(models: Iterable[TrainedModel]) -> list[list[TrainedModel]]:
     stages = [earlier, final] if name is not None else [final]
     for stage in stages:
         _same_configuration(stage)
+    if difference := labels_apart(stages[0][0].labels, final[0].labels):
+        raise PredictionError(
+            f"the stages of the cascade have other labels, {stages[0][0].configuration.name!r} against "
+            f"{final[0].configuration.name!r}: {difference}. Give stages that were trained on one dataset."
+        )
     return stages
 
 
@@ -242,8 +257,7 @@ class Predictor:
 
 
 def _stage(models: Sequence[TrainedModel], options: Options, device: str | torch.device | None) -> Stage:
-    compute = choose_compute(device, models[0].blueprint.precision)
-    return Stage(models=models, window=default_window(models, options), compute=compute)
+    return Stage(models=models, window=default_window(models, options), compute=common_compute(models, device))
 
 
 def _restored(logits: torch.Tensor, prepared: PreprocessedCase, configuration: Configuration) -> LabelMap:

@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
 
-from autoseg.core.errors import PredictionError
+from autoseg.core.errors import PredictionError, StorageError
+from autoseg.core.serialization import read_json
 from autoseg.core.shown import Shown, ask_display
 from autoseg.core.types import ImageArray
 from autoseg.data.dataset import Case
 from autoseg.data.images import LabelMap, read_label_map
 from autoseg.data.labels import Labels
 
+KEY_FILE = "predictions.json"  # of a folder: which models predicted it, and of what each file was made
 SHOWN = 3  # failures in a line of text; `.failed` has all
 
 
@@ -56,17 +58,51 @@ class Prediction(Shown):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """A prediction in a file, read whenever it is asked for: of many large scans one is in memory at a time."""
+    """A prediction in a file, read whenever it is asked for: of many large scans one is in memory at a time.
+
+    `key` and `made_of` are what its folder says of the models and of the image.
+    """
 
     case: Case
     path: Path
     labels: Labels
+    key: str
+    made_of: str
     seconds: float = 0.0
 
     def read(self) -> Prediction:
-        """The prediction. Raises `ImageError` where the file is gone or damaged."""
+        """The prediction.
+
+        Raises `PredictionError` where its folder holds another one by now, `ImageError` where the file is gone or
+        damaged.
+        """
+        self._require_the_same()
         label_map = read_label_map(self.path, self.labels)
         return Prediction(case=self.case, label_map=label_map, seconds=self.seconds)
+
+    def _require_the_same(self) -> None:
+        folder, name = self.path.parent, self.path.name
+        try:
+            there = read_json(folder / KEY_FILE)
+        except StorageError:  # nothing tells
+            return
+        if there.get("key") != self.key:
+            aside = earlier(folder, self.key) / name
+            moved = f"; this one is now {aside}" if aside.exists() else ""
+            raise PredictionError(
+                f"case {self.case.name!r}: {folder} by now holds predictions of another model, or made with other "
+                f"settings{moved}. Predict with each into a folder of its own."
+            )
+        if there.get("files", {}).get(name, self.made_of) != self.made_of:
+            raise PredictionError(
+                f"case {self.case.name!r}: {name} in {folder} was predicted again from an image that has changed. Use "
+                "what that later call to predict returned."
+            )
+
+
+def earlier(folder: Path, key: str) -> Path:
+    """Where label maps go that the models with this key predicted, when others predict into their folder."""
+    return folder / f"earlier_{key}"
 
 
 @dataclass(frozen=True, slots=True)

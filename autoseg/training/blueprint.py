@@ -184,6 +184,16 @@ class Blueprint(Shown):
         )
 
 
+def given_or_quick(blueprint: Blueprint | None) -> Blueprint:
+    """The blueprint that was given, or the quick one of five minutes. Raises `TrainingError` for what is none."""
+    if not isinstance(blueprint, Blueprint | None):
+        raise TrainingError(
+            f"the blueprint is of type {type(blueprint).__name__}; give one such as "
+            "Blueprint.quick(minutes=5), or Blueprint.nnunet().changed(batch_size=4)."
+        )
+    return blueprint or Blueprint.quick(minutes=5)
+
+
 def shortened(patch: Shape, divisor: Shape, voxels: int | None) -> Shape:
     """The patch with its longest axes shortened until it holds at most so many voxels.
 

@@ -18,6 +18,7 @@ from torch import Generator, Tensor
 from autoseg.core.errors import TrainingError
 from autoseg.core.types import LabelArray, Mask, by
 from autoseg.data.images import LabelMap
+from autoseg.data.label_values import count_values
 from autoseg.data.labels import Labels
 from autoseg.planning.configuration import HIGHEST_LABEL, Resampling
 from autoseg.preprocessing.cases import CaseGeometry
@@ -151,23 +152,45 @@ def with_previous(batch: Batch, labels: Labels, corruption: Corruption | None, r
 
 
 def checked_previous(
-    previous: Mapping[str, LabelArray], shapes: Mapping[str, Sequence[int]], stage: str
+    previous: Mapping[str, LabelArray], shapes: Mapping[str, Sequence[int]], labels: Labels, stage: str
 ) -> dict[str, LabelArray]:
-    """The predictions of every case. Raises `TrainingError` where one is missing or has another grid."""
+    """The predictions of every case.
+
+    Raises `TrainingError` where one is missing, has another grid, or holds a value that no label has.
+    """
     missing = [name for name in shapes if name not in previous]
     if missing:
         raise TrainingError(
             f"the cascade needs what {stage} predicts for each case; {len(missing)} of {len(shapes)} are missing, such "
             f"as {missing[0]!r}. Pass previous={{name: label map}}, predicted by folds that did not train on the case."
         )
+    arrays = {name: np.asarray(previous[name]) for name in shapes}
     for name, shape in shapes.items():
-        if tuple(previous[name].shape) != tuple(shape):
-            there, here = (by(s) for s in (previous[name].shape, shape))
+        if arrays[name].shape != tuple(shape):
+            there, here = (by(s) for s in (arrays[name].shape, shape))
             raise TrainingError(
                 f"case {name!r}: the prediction of {stage} has {there} voxels and the prepared case {here}. Bring it "
                 "to the case's grid with autoseg.previous_stage(prepared, predictions)."
             )
-    return {name: np.asarray(previous[name]) for name in shapes}
+        unknown = [value for value in count_values(arrays[name]) if value not in labels.permitted]
+        if unknown:
+            shown = ", ".join(f"{v:.10g}" for v in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+            raise TrainingError(
+                f"case {name!r}: the prediction of {stage} holds the value(s) {shown}, and the labels of this dataset "
+                f"are {', '.join(map(str, labels.permitted))}. Pass label maps with these values."
+            )
+    return arrays
+
+
+def labels_apart(first: Labels, second: Labels) -> str:
+    """In words how labels of a cascade's first stage differ from those of its second; empty where they do not.
+
+    >>> labels_apart(Labels({"background": 0, "a": 1, "b": 2}), Labels({"background": 0, "a": 1}))
+    'the values are (0, 1, 2) against (0, 1)'
+    """
+    if first.permitted == second.permitted:
+        return first.difference(second)
+    return first.difference(second) or f"the values are {first.permitted} against {second.permitted}"
 
 
 def previous_stage(prepared: PreprocessedDataset, label_maps: Mapping[str, LabelMap]) -> dict[str, LabelArray]:
@@ -179,13 +202,30 @@ def previous_stage(prepared: PreprocessedDataset, label_maps: Mapping[str, Label
 
     nnU-Net brings probabilities to the new grid; label maps differ from that by less than a voxel along edges.
 
+    Raises `TrainingError` where the first stage predicted other labels.
+
     >>> label_maps = {p.case.name: p.label_map for p in predictions}
     >>> previous = autoseg.previous_stage(prepared, label_maps)
     >>> previous["seahorse_009"].shape
     (38, 47, 41)
     """
     settings = prepared.configuration.resampling
+    for name, label_map in label_maps.items():
+        _require_label_map(name, label_map, prepared.labels)
     return {name: brought(label_map, prepared.geometry(name), settings) for name, label_map in label_maps.items()}
+
+
+def _require_label_map(name: str, label_map: LabelMap, labels: Labels) -> None:
+    if not isinstance(label_map, LabelMap):
+        raise TrainingError(
+            f"case {name!r}: this is of type {type(label_map).__name__}; it must be a label map, which knows its grid: "
+            "prediction.label_map."
+        )
+    if difference := labels_apart(label_map.labels, labels):
+        raise TrainingError(
+            f"case {name!r}: the first stage predicted other labels than this dataset has: {difference}. Train both "
+            "stages with the same labels."
+        )
 
 
 def brought(label_map: LabelMap, geometry: CaseGeometry, settings: Resampling) -> LabelArray:

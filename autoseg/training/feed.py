@@ -52,7 +52,7 @@ class Feed:
         stage = self.configuration.previous_stage
         if stage is not None:
             shapes = {name: entry.shape for name, entry in prepared.entries.items()}
-            self.previous = checked_previous(previous or {}, shapes, stage)
+            self.previous = checked_previous(previous or {}, shapes, self.configuration.labels, stage)
         elif previous is not None:
             raise TrainingError(f"{self.configuration.name!r} has no previous stage; leave previous= out.")
 

@@ -61,6 +61,7 @@ class Learner:
         self.scaler = self._new_scaler()
         self.loss = blueprint.loss or default_loss(configuration.labels, batch_dice=configuration.batch_dice)
         self.overflows, self.team = 0, Team.current()
+        self._buffers: list[Tensor] = []  # as they were before the step under way
 
     def _new_scaler(self) -> torch.amp.GradScaler:
         return torch.amp.GradScaler(self.compute.device.type, enabled=self.compute.precision == "float16")
@@ -75,6 +76,7 @@ class Learner:
         """Forward and backward on one batch at a learning rate; no weight changes yet. Returns the loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        self._buffers = [buffer.clone() for buffer in self.network.buffers()]
         self.network.train()
         with watch("forward"):
             _, loss = self._forward(self.called, self.network, *batch)
@@ -100,11 +102,24 @@ class Learner:
         self.scaler.update()
         if self.averaged is not self.network:
             self._average(steps_before)
+        self._buffers = []
         return float(value)
+
+    @torch.no_grad()
+    def take_back(self) -> None:
+        """Undo what a forward pass without its update has changed: a batch norm's statistics, in networks of your own.
+
+        They may be NaN. After an update there is nothing to undo.
+        """
+        for buffer, before in zip(self.network.buffers(), self._buffers, strict=False):
+            buffer.copy_(before)
+        self._buffers = []
 
     def _require_numbers(self, loss: float, gradient: float) -> None:
         sound = math.isfinite(loss) and math.isfinite(gradient)
         self.overflows = 0 if sound else self.overflows + 1
+        if not sound:
+            self.take_back()
         if sound or (self.scaler.is_enabled() and self.overflows < PATIENCE):  # the scaler then leaves the step out
             return
         what, value = ("the gradient of the loss", gradient) if math.isfinite(loss) else ("the loss", loss)

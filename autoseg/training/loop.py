@@ -17,7 +17,7 @@ from autoseg.core.errors import StorageError, TrainingError
 from autoseg.core.shown import Shown, ask_display
 from autoseg.core.types import LabelArray, PathLike
 from autoseg.preprocessing.store import PreprocessedDataset
-from autoseg.training.blueprint import Blueprint
+from autoseg.training.blueprint import Blueprint, given_or_quick
 from autoseg.training.checkpoints import Checkpoint, Progress, damaged
 from autoseg.training.compute import choose_compute
 from autoseg.training.example import Example
@@ -65,8 +65,13 @@ class Training(Shown):
         previous: Mapping[str, LabelArray] | None = None,
     ) -> None:
         started, self.checkpoint_seconds = time.perf_counter(), 120.0
+        if not isinstance(prepared, PreprocessedDataset):
+            raise TrainingError(
+                f"this is of type {type(prepared).__name__}, and trained on is what preprocess returns: "
+                'prepared = autoseg.preprocess(dataset, plan["3d_fullres"]).'
+            )
         self.prepared, self.fold = prepared, fold if isinstance(fold, str) else int(fold)
-        self.blueprint = blueprint or Blueprint.quick(minutes=5)
+        self.blueprint = given_or_quick(blueprint)
         self.configuration = self.blueprint.fitted(prepared.configuration)
         self.compute = choose_compute(device, self.blueprint.precision)
         self.feed = Feed(prepared, fold=fold, blueprint=self.blueprint, compute=self.compute, previous=previous)
@@ -257,6 +262,7 @@ class Training(Shown):
         except Diverged as error:
             raise self._back_to_good(error) from error
         finally:
+            self.learner.take_back()
             self.random.set_state(state)
 
     def _explained(self) -> AbstractContextManager[None]:

@@ -13,7 +13,7 @@ from autoseg.core.errors import TrainingError
 from autoseg.core.shown import Shown
 from autoseg.core.types import PathLike
 from autoseg.preprocessing.store import PreprocessedDataset
-from autoseg.training.blueprint import Blueprint
+from autoseg.training.blueprint import Blueprint, given_or_quick
 from autoseg.training.feed import Fold
 from autoseg.training.history import EpochRecord
 from autoseg.training.loop import Training
@@ -94,7 +94,7 @@ def repeat(
     """
     if n < 2:
         raise TrainingError(f"{n} training shows no spread; give at least 2.")
-    first = blueprint or Blueprint.quick(minutes=5)
+    first = given_or_quick(blueprint)
     root = folder if folder is not None else prepared.folder
     trainings = []
     for seed in range(first.seed, first.seed + n):

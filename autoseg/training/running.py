@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 
 import torch
@@ -25,6 +26,9 @@ from autoseg.training.live import progress_shown
 from autoseg.training.loop import Training
 from autoseg.training.model import TrainedModel
 
+Callback = Callable[[EpochRecord], None]
+Callbacks = Callback | Iterable[Callback]
+
 
 def train(
     prepared: PreprocessedDataset,
@@ -35,7 +39,7 @@ def train(
     folder: PathLike | None = None,
     start_from: TrainedModel | None = None,
     previous: Mapping[str, LabelArray] | None = None,
-    callbacks: Sequence[Callable[[EpochRecord], None]] = (),
+    callbacks: Callbacks = (),
     gpus: int = 1,
     show_progress: bool = True,
 ) -> Training:
@@ -49,7 +53,7 @@ def train(
         folder: keeps the run (by default beside the prepared data); the same call again goes on, or returns at once.
         start_from: a model whose weights to begin with, where they fit; ``training.transfer`` tells which did.
         previous: for a cascade, what the previous stage predicts for each case: `previous_stage`.
-        callbacks: called with the record of every epoch; see `finish`.
+        callbacks: a function, or several, called with the record of every epoch; see `finish`.
         gpus: with more than one, each takes its share of every batch, in a process of its own; the run needs a folder.
 
     Where the loss is no longer a number, training stops with a warning and the last good state. Raises `TrainingError`
@@ -71,6 +75,9 @@ def train(
         start_from=start_from,
         previous=previous,
     )
+    callbacks = _listed(callbacks)
+    if not isinstance(gpus, Integral):
+        raise TrainingError(f"gpus={gpus!r} is of type {type(gpus).__name__}; it is a number of GPUs, such as gpus=2.")
     if gpus < 1:
         raise TrainingError(f"gpus={gpus}: training needs one process at least. Leave gpus out for a single one.")
     if gpus == 1:
@@ -82,9 +89,7 @@ def train(
     return begin()  # which finds what they left
 
 
-def finish(
-    training: Training, *, callbacks: Sequence[Callable[[EpochRecord], None]] = (), show_progress: bool = True
-) -> Training:
+def finish(training: Training, *, callbacks: Callbacks = (), show_progress: bool = True) -> Training:
     """Train until the end, or until you interrupt it, with curves that grow in a notebook and lines in a terminal.
 
     Interrupting keeps the model; the same call on the same object goes on. Each of the `callbacks` is called with the
@@ -113,6 +118,7 @@ def finish(
     ['learning_rate', 'mean_pseudo_dice', 'seconds', 'training_loss', 'validation_loss']
     True
     """
+    callbacks = _listed(callbacks)
     try:
         with contextlib.ExitStack() as stack:
             with training.counted():
@@ -133,6 +139,18 @@ def finish(
             stacklevel=2,
         )
     return training
+
+
+def _listed(callbacks: Callbacks) -> tuple[Callback, ...]:
+    """The functions to call after each epoch. Raises `TrainingError`, before the first one, where they are none."""
+    if callable(callbacks):
+        return (callbacks,)
+    if not isinstance(callbacks, Iterable) or not all(map(callable, found := tuple(callbacks))):
+        raise TrainingError(
+            f"callbacks={callbacks!r:.80} is no function and no list of functions. Each is called with the record of "
+            "an epoch: callbacks=[lambda epoch: print(epoch.numbers)]."
+        )
+    return found
 
 
 def _tell(training: Training, record: EpochRecord, listeners: Sequence[Callable[[EpochRecord], None]]) -> None:
