@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import tifffile
 from PIL import Image as Pictures
 
 from autoseg.core.errors import ImageError
@@ -126,6 +127,64 @@ def test_sixteen_bits_in_tiles_are_not_brought_to_eight(tmp_path: Path, pages: i
     array, grid = read_voxels(write_tiles(tmp_path / "a.tif", drawn))
     assert np.array_equal(array, drawn if pages == 1 else drawn[None])
     assert grid.shape == array.shape[1:]
+
+
+@pytest.mark.parametrize("compression", ["zstd", "lzma"])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_tiffs_of_a_compression_that_itk_lacks_are_read(tmp_path: Path, compression: str, kind: type) -> None:
+    for name, pages in (("stack", STACK.astype(kind)), ("page", STACK[:1].astype(kind))):
+        first, *others = map(Pictures.fromarray, pages)
+        said = {270: "ImageJ=1.11a\nspacing=3\nunit=mm"}
+        first.save(
+            tmp_path / f"{name}.tif", save_all=True, append_images=others, compression=compression, tiffinfo=said
+        )
+        array, grid = read_voxels(tmp_path / f"{name}.tif")
+        assert array.dtype == kind
+        assert np.array_equal(array, pages if name == "page" else pages[None])
+        assert grid.shape == array.shape[1:]
+
+
+def test_colours_of_a_compression_that_itk_lacks_are_channels(tmp_path: Path) -> None:
+    Pictures.fromarray(np.moveaxis(STACK, 0, -1)).save(tmp_path / "a.tif", compression="zstd")
+    assert np.array_equal(read_voxels(tmp_path / "a.tif")[0], STACK)
+
+
+def test_floats_in_tiles_are_read(tmp_path: Path) -> None:
+    drawn = np.random.default_rng(0).normal(size=(32, 48)).astype(np.float32)
+    tifffile.imwrite(tmp_path / "a.tif", drawn, tile=(16, 16))
+    assert np.array_equal(read_voxels(tmp_path / "a.tif")[0][0], drawn)
+
+
+def test_tiffs_of_a_kind_that_nothing_here_reads_are_not_called_damaged(tmp_path: Path) -> None:
+    plain = tmp_path / "codec.tif"
+    Pictures.fromarray(STACK[0]).save(plain, compression="zstd")
+    of_jpeg_xl = [struct.pack("<HHII", 259, 3, 1, number) for number in (50000, 50002)]
+    plain.write_bytes(plain.read_bytes().replace(*of_jpeg_xl))
+    for name, kind in (("double", np.float64), ("half", np.float16)):
+        tifffile.imwrite(tmp_path / f"{name}.tif", STACK[0].astype(kind))
+    with tifffile.TiffWriter(tmp_path / "pyramid.tif") as file:
+        for size in (64, 32):
+            file.write(np.ones((size, size), np.uint16), tile=(16, 16))
+    reasons = {
+        "codec": "compressed by JPEG XL",
+        "double": "64-bit samples",
+        "half": "voxels of a type, or so many channels, that they would be mixed up",
+        "pyramid": "2 pages of different sizes, as a pyramid has",
+    }
+    for name, reason in reasons.items():
+        with pytest.raises(
+            ImageError, match=rf"{name}\.tif is a TIFF of a kind that is not read here: {reason}\. Save it"
+        ):
+            read_voxels(tmp_path / f"{name}.tif")
+
+
+def test_tiles_that_lie_beyond_the_end_of_a_file_are_damage(tmp_path: Path) -> None:
+    path = write_tiles(tmp_path / "a.tif", np.ones((1, 32, 48), np.uint16))
+    content = path.read_bytes()
+    (offsets,) = struct.unpack_from("<I", content, content.index(struct.pack("<HHI", 324, 4, 6)) + 8)
+    path.write_bytes(content[:offsets] + struct.pack("<I", 10**8) + content[offsets + 4 :])
+    with pytest.raises(ImageError, match=r"a\.tif cannot be read as \.tif: .* It may be damaged or cut short"):
+        read_voxels(path)
 
 
 def test_complex_and_record_voxels_are_named(tmp_path: Path) -> None:

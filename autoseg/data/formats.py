@@ -176,17 +176,7 @@ def voxels_of_sitk(image: Any) -> tuple[np.ndarray, Grid]:
 
 def _read_picture(path: Path) -> tuple[np.ndarray, Grid]:
     """Photographs, whose "resolution" is dots per inch, and TIFF stacks, whose spacing stands elsewhere."""
-    import SimpleITK as sitk
-
-    image = sitk.ReadImage(str(path))
-    values = sitk.GetArrayFromImage(image)
-    pages = tiff.misread_pages(path, image) if suffix_of(path) in STACKS else None
-    if pages is not None:
-        values = pages[None]
-    elif image.GetNumberOfComponentsPerPixel() > 1:
-        values = np.moveaxis(values, -1, 0)
-    elif not (image.GetDimension() == 3 and image.GetSize()[2] == 1):
-        values = values[None]
+    values = _picture_voxels(path)
     if values.ndim == 4 and values.shape[1] == 1:
         values = values[:, 0]  # a single page
     if suffix_of(path) in PHOTOGRAPHS:
@@ -194,6 +184,25 @@ def _read_picture(path: Path) -> tuple[np.ndarray, Grid]:
     if len(values) == 1 and values.ndim == 4:
         values = tiff.channels_apart(values[0], tiff.described(path)[0])
     return values, Grid.of(values.shape[1:], tiff.spacing_of(path, values.ndim - 1))
+
+
+def _picture_voxels(path: Path) -> np.ndarray:
+    """Voxels (channel, *space) of a photograph, or of the pages of a TIFF."""
+    import SimpleITK as sitk
+
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        if suffix_of(path) in STACKS and tiff.REFUSED.search(str(error)):
+            return tiff.read_otherwise(path, str(error))
+        raise
+    pages = tiff.misread_pages(path, image) if suffix_of(path) in STACKS else None
+    if pages is not None:
+        return pages[None]
+    values: np.ndarray = sitk.GetArrayFromImage(image)
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        return np.moveaxis(values, -1, 0)
+    return values if image.GetDimension() == 3 and image.GetSize()[2] == 1 else values[None]
 
 
 def _read_series(folder: Path) -> tuple[np.ndarray, Grid]:

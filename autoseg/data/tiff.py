@@ -13,6 +13,10 @@ import numpy as np
 from autoseg.core.errors import ImageError
 
 MILLIMETRES = {"mm": 1.0, "cm": 10.0, "µm": 1e-3, "um": 1e-3, "micron": 1e-3, "microns": 1e-3, "nm": 1e-6}
+REFUSED = re.compile(r"CODEC|can not handle|RGBA image")  # ITK's words for what is no damage, only nothing it reads
+PACKED = {"33003": "JPEG 2000", "33005": "JPEG 2000", "34712": "JPEG 2000", "34887": "LERC", "50000": "zstd"}
+PACKED |= {"50001": "WebP", "50002": "JPEG XL"}  # compressions by the number in the file, where ITK has no name
+PLAIN = {"1": "L", "P": "RGB"}  # what Pillow makes of pages with one bit a voxel, or a palette
 MOST_CHANNELS = 8  # beyond it slices were counted as channels, as some programs do
 
 
@@ -48,10 +52,45 @@ def _spacing_in_tags(path: Path, dimensions: int) -> tuple[float, ...] | None:
 def described(path: Path) -> tuple[str, list[float]]:
     """What a TIFF says of itself in words, and the size of a pixel along y and x in a unit that the words tell."""
     from PIL import Image as Pictures
+    from PIL import UnidentifiedImageError
 
-    with Pictures.open(path) as picture:
+    try:
+        picture = Pictures.open(path)
+    except UnidentifiedImageError as error:
+        raise _not_read(path, "voxels of a type, or so many channels, that they would be mixed up") from error
+    with picture:
         tags = getattr(picture, "tag_v2", {})
         return str(tags.get(270, "")), [1 / float(tags[k]) if tags.get(k) else 0.0 for k in (283, 282)]
+
+
+def read_otherwise(path: Path, refused: str) -> np.ndarray:
+    """Voxels (channel, page, y, x) of a TIFF that ITK `refused`, and Pillow may read: packed by zstd, tiles of floats.
+
+    Raises `ImageError` where it does not either.
+    """
+    from PIL import Image as Pictures
+    from PIL import ImageSequence
+
+    codec, samples = re.search(r'CODEC "?(\w+)', refused), re.search(r"\d+-bit samples", refused)
+    why = f"compressed by {PACKED.get(codec[1], codec[1])}" if codec else samples[0] if samples else ""
+    try:
+        with Pictures.open(path) as picture:
+            pages = [np.asarray(page.convert(PLAIN.get(page.mode))) for page in ImageSequence.Iterator(picture)]
+    except OSError as error:  # that it knows no such file, too
+        if not why:  # damaged
+            raise
+        raise _not_read(path, why) from error
+    if len({page.shape for page in pages}) > 1:
+        raise _not_read(path, f"{len(pages)} pages of different sizes, as a pyramid has")
+    voxels = np.stack(pages)
+    return np.moveaxis(voxels, -1, 0) if voxels.ndim == 4 else voxels[None]
+
+
+def _not_read(path: Path, why: str) -> ImageError:
+    return ImageError(
+        f"{path} is a TIFF of a kind that is not read here: {why}. Save it again uncompressed or with LZW or deflate, "
+        "8, 16 or 32 bits a voxel and all pages of one size, or as NIfTI. If no program opens it, it is damaged."
+    )
 
 
 def misread_pages(path: Path, image: Any) -> np.ndarray | None:
