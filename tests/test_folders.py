@@ -33,6 +33,34 @@ def test_bids_derivatives_with_a_mask_are_a_dataset(tmp_path: Path) -> None:
     assert dataset[0].image().array.shape == (2, 4, 5, 6)
 
 
+@pytest.mark.parametrize(
+    "other", ["anat/sub-01_run-02", "anat/sub-01_acq-hi", "ses-1/anat/sub-01_ses-1", "f/sub-01_task-x"]
+)
+def test_bids_images_with_other_entities_than_the_mask_are_not_taken(tmp_path: Path, other: str) -> None:
+    write(tmp_path / "sub-01/anat/sub-01_T1w.nii.gz", 3)
+    write(tmp_path / f"sub-01/{other}_T1w.nii.gz", 4)
+    write(tmp_path / "derivatives/a/sub-01/anat/sub-01_dseg.nii.gz")
+    assert [path.name for path in open_dataset(tmp_path)[0].image_paths] == ["sub-01_T1w.nii.gz"]
+
+
+def test_bids_images_that_the_mask_does_not_tell_apart_are_named(tmp_path: Path) -> None:
+    for run in "12":
+        write(tmp_path / f"sub-01/anat/sub-01_run-{run}_T1w.nii.gz")
+    write(tmp_path / "derivatives/a/sub-01/anat/sub-01_dseg.nii.gz")
+    with pytest.raises(DatasetError, match=r"2 images of T1w: .*run-1_T1w\.nii\.gz and .*run-2_T1w\.nii\.gz"):
+        open_dataset(tmp_path)
+
+
+def test_a_contrast_that_a_case_lacks_is_said_to_be_no_channel(tmp_path: Path) -> None:
+    for number in ("01", "02"):
+        write(tmp_path / f"sub-{number}/anat/sub-{number}_T1w.nii.gz")
+        write(tmp_path / f"derivatives/a/sub-{number}/anat/sub-{number}_dseg.nii.gz")
+    write(tmp_path / "sub-01/anat/sub-01_FLAIR.nii.gz")
+    (tmp_path / "sub-02/anat/sub-02_FLAIR.nii.gz").symlink_to("../../.git/annex/none")
+    with pytest.warns(UserWarning, match="FLAIR is no channel of this dataset: 1 of 2 cases .*: sub-02"):
+        assert open_dataset(tmp_path).channels == ("T1w",)
+
+
 def test_a_folder_for_each_case_holds_its_channels_and_its_label_map(tmp_path: Path) -> None:
     for name in ("BraTS_001", "BraTS_002"):
         for contrast in ("t1", "flair", "seg"):

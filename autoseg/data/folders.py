@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -64,9 +65,35 @@ def dataset_from_bids(folder: Path) -> Dataset | None:
         near = _files(folder, f"sub-{entities['sub']}/**/{pattern}")
         if not near:
             raise DatasetError(f"the mask {mask.name} has no image below {folder / ('sub-' + entities['sub'])}.")
-        images[mask] = {stem_of(p).rpartition("_")[2]: p for p in near}
+        images[mask] = _one_a_contrast(mask, near)
     names = ["_".join(re.findall(r"(?:sub|ses|run)-[^_]+", stem_of(mask))) for mask in masks]
     return _with_common_channels(folder, images, names)
+
+
+def _one_a_contrast(mask: Path, near: Sequence[Path]) -> dict[str, Path]:
+    """A mask's image of each contrast: the only one, or the one with no other entities (acq, run, ...) than the mask.
+
+    Raises `DatasetError` where that leaves several.
+    """
+    every: dict[str, list[Path]] = {}
+    for path in near:
+        every.setdefault(stem_of(path).rpartition("_")[2], []).append(path)
+    for contrast, paths in every.items():
+        shared = {path: len(_entities(path)) for path in paths if _entities(path) <= _entities(mask)}
+        best = [path for path in shared if shared[path] == max(shared.values())]
+        if len(paths) > 1 and len(best) != 1:
+            two = " and ".join(str(path) for path in (best or paths)[:2])
+            raise DatasetError(
+                f"the mask {mask.name} may belong to {len(best or paths)} images of {contrast}: {two}. Give the mask "
+                "the entities of its image (acq, run, ...), or two lists: dataset_from_files(images, labels)."
+            )
+        every[contrast] = paths if len(paths) == 1 else best
+    return {contrast: paths[0] for contrast, paths in every.items()}
+
+
+def _entities(path: Path) -> set[str]:
+    """BIDS's pairs of a key and a value: ``sub-01`` and ``run-2`` of ``sub-01_run-2_T1w``."""
+    return set(stem_of(path).split("_")[:-1])
 
 
 def dataset_from_mixed(folder: Path) -> Dataset | None:
@@ -115,6 +142,13 @@ def _with_common_channels(
     if not common:
         every = sorted({contrast for near in images.values() for contrast in near})
         raise DatasetError(f"the cases of {folder} share no contrast: {', '.join(every)}.")
+    for contrast in sorted({contrast for near in images.values() for contrast in near} - set(common)):
+        lacking = [name for name, near in zip(names, images.values(), strict=True) if contrast not in near]
+        warnings.warn(
+            f"{contrast} is no channel of this dataset: {len(lacking)} of {len(names)} cases have no such image, or "
+            f"only a link to a file that is not there: {', '.join(lacking[:4])}.",
+            stacklevel=4,
+        )
     chosen = [[near[contrast] for contrast in common] for near in images.values()]
     tests = _complete(unlabelled, common)
     channels = () if common == ["image"] else common
