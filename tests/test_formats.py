@@ -17,6 +17,7 @@ from autoseg.core.errors import ImageError
 from autoseg.data.formats import read_voxels
 from autoseg.data.images import read_image
 
+GREY = "minisblack"
 STACK = np.arange(60, dtype=np.uint8).reshape(3, 4, 5)
 
 
@@ -63,6 +64,46 @@ def test_ome_sizes_are_read_in_their_unit(tmp_path: Path) -> None:
     pages = [Pictures.fromarray(page) for page in STACK]
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:], tiffinfo={270: said})
     assert read_voxels(tmp_path / "a.tif")[1].spacing == pytest.approx((5e-4, 4e-3, 2e-3))
+
+
+@pytest.mark.parametrize("unit", ["µm", "\u03bcm", "&#181;m", "um", "\u00c5"])
+def test_ome_units_are_known_however_they_are_written(tmp_path: Path, unit: str) -> None:
+    said = " ".join(f'PhysicalSize{axis}="2" PhysicalSize{axis}Unit="{unit}"' for axis in "XYZ")
+    tifffile.imwrite(
+        tmp_path / "a.tif", STACK, description=f"<OME><Pixels {said}/></OME>".encode(), metadata=None, photometric=GREY
+    )
+    expected = 2e-7 if unit == "\u00c5" else 2e-3
+    assert read_voxels(tmp_path / "a.tif")[1].spacing == pytest.approx((expected,) * 3)
+
+
+@pytest.mark.parametrize("unit", ["furlong", "pixel"])
+def test_a_unit_that_is_not_known_is_named_unless_it_means_none(tmp_path: Path, unit: str) -> None:
+    said = f"ImageJ=1.53\nunit={unit}\nspacing=2.0\n"
+    tifffile.imwrite(tmp_path / "a.tif", STACK, description=said, metadata=None, photometric=GREY, resolution=(1, 1))
+    if unit == "pixel":
+        assert read_voxels(tmp_path / "a.tif")[1].spacing == (1, 1, 1)
+    else:
+        with pytest.raises(
+            ImageError, match=r"a\.tif gives the size of its voxels in 'furlong', .* to a\.json beside it"
+        ):
+            read_voxels(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("order", ["XYZCT", "XYZTC", "XYTZC", "XYCZT", "XYCTZ", "XYTCZ"])
+def test_channels_and_slices_are_told_apart_by_the_order_that_ome_says(tmp_path: Path, order: str) -> None:
+    drawn = np.arange(2 * 3 * 4 * 5, dtype=np.uint8).reshape(2, 3, 4, 5)
+    slices_first = order.index("Z") < order.index("C")
+    pages = (drawn if slices_first else np.moveaxis(drawn, 0, 1)).reshape(6, 4, 5)
+    said = f'<OME><Pixels DimensionOrder="{order}" SizeC="2" SizeT="1" SizeZ="3"/></OME>'
+    tifffile.imwrite(tmp_path / "a.tif", pages, description=said, metadata=None, photometric=GREY)
+    assert np.array_equal(read_voxels(tmp_path / "a.tif")[0], drawn)
+
+
+@pytest.mark.parametrize("said", ["ImageJ=1.53\nframes=3\n", '<OME><Pixels SizeC="1" SizeT="3" SizeZ="1"/></OME>'])
+def test_time_points_are_no_slices(tmp_path: Path, said: str) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", STACK, description=said, metadata=None, photometric=GREY)
+    with pytest.raises(ImageError, match=r"a\.tif holds 3 time points .* Save each as a file"):
+        read_voxels(tmp_path / "a.tif")
 
 
 def test_numpy_files_are_images_with_an_optional_spacing(tmp_path: Path) -> None:

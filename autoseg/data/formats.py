@@ -182,7 +182,7 @@ def _read_picture(path: Path) -> tuple[np.ndarray, Grid]:
     if suffix_of(path) in PHOTOGRAPHS:
         return values, Grid.of(values.shape[1:])
     if len(values) == 1 and values.ndim == 4:
-        values = tiff.channels_apart(values[0], tiff.described(path)[0])
+        values = tiff.channels_apart(values[0], tiff.described(path)[0], path.name)
     return values, Grid.of(values.shape[1:], tiff.spacing_of(path, values.ndim - 1))
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import json
 import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ import numpy as np
 
 from autoseg.core.errors import ImageError
 
-MILLIMETRES = {"mm": 1.0, "cm": 10.0, "µm": 1e-3, "um": 1e-3, "micron": 1e-3, "microns": 1e-3, "nm": 1e-6}
+MILLIMETRES = {"m": 1e3, "cm": 10.0, "mm": 1.0, "nm": 1e-6, "\u00c5": 1e-7, "inch": 25.4, "in": 25.4}
+MILLIMETRES |= dict.fromkeys(("\u03bcm", "um", "micron", "microns", "micrometer"), 1e-3)
+NO_UNIT = ("", "pixel", "pixels", "voxel", "voxels", "reference frame")  # what programs write where nobody knows it
 REFUSED = re.compile(r"CODEC|can not handle|RGBA image")  # ITK's words for what is no damage, only nothing it reads
 PACKED = {"33003": "JPEG 2000", "33005": "JPEG 2000", "34712": "JPEG 2000", "34887": "LERC", "50000": "zstd"}
 PACKED |= {"50001": "WebP", "50002": "JPEG XL"}  # compressions by the number in the file, where ITK has no name
@@ -38,10 +42,10 @@ def _spacing_in_tags(path: Path, dimensions: int) -> tuple[float, ...] | None:
     """A TIFF's spacing where ImageJ or OME wrote it, in mm; a plain resolution is dots per inch and says nothing."""
     said, per_pixel = described(path)
     if "PhysicalSizeX" in said:
-        found = [_physical_size(said, axis) for axis in "ZYX"]
+        found = [_physical_size(said, axis, path) for axis in "ZYX"[-dimensions:]]
     elif said.startswith("ImageJ="):
         facts = dict(line.partition("=")[::2] for line in said.splitlines())
-        unit = MILLIMETRES.get(facts.get("unit", "").replace("\\u00B5", "µ"), 0.0)
+        unit = _in_millimetres(facts.get("unit", "").replace("\\u00B5", "µ"), path)
         found = [float(facts.get("spacing") or 0) * unit, *(size * unit for size in per_pixel)]
     else:
         return None
@@ -60,7 +64,26 @@ def described(path: Path) -> tuple[str, list[float]]:
         raise _not_read(path, "voxels of a type, or so many channels, that they would be mixed up") from error
     with picture:
         tags = getattr(picture, "tag_v2", {})
-        return str(tags.get(270, "")), [1 / float(tags[k]) if tags.get(k) else 0.0 for k in (283, 282)]
+        return _text(str(tags.get(270, ""))), [1 / float(tags[k]) if tags.get(k) else 0.0 for k in (283, 282)]
+
+
+def _text(said: str) -> str:
+    """Words that Pillow took for latin-1, as UTF-8 if they are that."""
+    try:
+        return said.encode("latin-1").decode()
+    except UnicodeError:
+        return said
+
+
+def _in_millimetres(unit: str, path: Path) -> float:
+    """A unit of length in mm; 0 for none. Raises `ImageError` where it is not known."""
+    known = unicodedata.normalize("NFKC", html.unescape(unit)).strip()  # a micro sign becomes the Greek letter
+    if known in MILLIMETRES or known in NO_UNIT:
+        return MILLIMETRES.get(known, 0.0)
+    raise ImageError(
+        f"{path} gives the size of its voxels in {known!r}, which is none of {', '.join(MILLIMETRES)}. Write "
+        f'{{"spacing": [z, y, x]}}, in millimetres, to {path.with_suffix(".json").name} beside it.'
+    )
 
 
 def read_otherwise(path: Path, refused: str) -> np.ndarray:
@@ -115,28 +138,36 @@ def misread_pages(path: Path, image: Any) -> np.ndarray | None:
     return None
 
 
-def channels_apart(pages: np.ndarray, said: str) -> np.ndarray:
+def channels_apart(pages: np.ndarray, said: str, name: str = "it") -> np.ndarray:
     """Pages (page, y, x) as (channel, *space), where ImageJ or OME says that several channels are among them.
+
+    Raises `ImageError` where there are several time points.
 
     >>> channels_apart(np.zeros((6, 4, 5)), "ImageJ=1.11a\\nimages=6\\nchannels=2\\nslices=3").shape
     (2, 3, 4, 5)
     """
+    times = re.search(r'^frames=(\d+)$|SizeT="(\d+)"', said, re.MULTILINE)
+    if times and 1 < int(times[1] or times[2]) <= len(pages):
+        raise ImageError(
+            f"{name} holds {times[1] or times[2]} time points ('frames' or 'SizeT'); an image is one. Save each as a "
+            "file of its own, or call them slices if they are: in ImageJ by Image > Properties."
+        )
     found = re.search(r'^channels=(\d+)$|SizeC="(\d+)"', said, re.MULTILINE)
     count = int(found[1] or found[2]) if found else 1
     if not 2 <= count <= MOST_CHANNELS or len(pages) % count:
         return pages[None]
-    if 'DimensionOrder="XYZ' in said:
+    if re.search('DimensionOrder="XYT?Z', said):
         apart = pages.reshape(count, -1, *pages.shape[1:])
     else:  # the channel counts first
         apart = np.moveaxis(pages.reshape(-1, count, *pages.shape[1:]), 1, 0)
     return apart[:, 0] if apart.shape[1] == 1 else apart
 
 
-def _physical_size(said: str, axis: str) -> float:
+def _physical_size(said: str, axis: str, path: Path) -> float:
     """One of OME's voxel sizes in mm; 0 where it says nothing."""
     size = re.search(rf'PhysicalSize{axis}="([^"]+)"', said)
     unit = re.search(rf'PhysicalSize{axis}Unit="([^"]+)"', said)
-    return float(size[1]) * MILLIMETRES.get(unit[1] if unit else "µm", 0.0) if size else 0.0
+    return float(size[1]) * _in_millimetres(unit[1] if unit else "µm", path) if size else 0.0
 
 
 def _spacing_in(sidecar: Path, dimensions: int) -> tuple[float, ...]:
