@@ -55,6 +55,28 @@ def test_folders_of_usual_names_are_a_dataset(tmp_path: Path, images: str, label
     assert set(np.unique(dataset[0].label().array)) == {0, 1}
 
 
+def test_two_images_that_differ_in_the_suffix_alone_are_named(tmp_path: Path) -> None:
+    for name in ("images/a.png", "images/a.tif", "masks/a.png"):
+        write(tmp_path / name, mask(1))
+    with pytest.raises(DatasetError, match=r"a\.png and .*a\.tif differ in nothing but the suffix"):
+        open_dataset(tmp_path)
+
+
+def test_an_image_that_is_a_link_to_nothing_is_no_missing_case(tmp_path: Path) -> None:
+    for name in ("images/a.png", "masks/a.png", "masks/b.png"):
+        write(tmp_path / name, mask(1))
+    (tmp_path / "images/b.png").symlink_to("../annex/b")
+    with pytest.raises(DatasetError, match=r"b\.png does not exist: it is a link to \.\./annex/b"):
+        open_dataset(tmp_path)
+
+
+def test_a_label_map_without_an_image_is_said_to_be_left_out(tmp_path: Path) -> None:
+    for name in ("images/a.png", "masks/a.png", "masks/b.png"):
+        write(tmp_path / name, mask(1))
+    with pytest.warns(UserWarning, match=r"1 of 2 label maps have no image and are left out: b\.png"):
+        assert [case.name for case in open_dataset(tmp_path)] == ["a"]
+
+
 def test_masks_of_255_are_written_back_as_255(tmp_path: Path) -> None:
     write(tmp_path / "images/a.png", grey())
     write(tmp_path / "labels/a.png", mask(255))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -78,8 +79,8 @@ def _listed(files: Files) -> list[tuple[Path, ...]]:
     pattern = f"{glob.escape(str(files))}/*" if whole else str(files)
     found = [Path(p) for p in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207
     series = [path for path in found if path.is_dir() and _holds_series(path)]
-    pictures = [p for p in found if p.is_file() and suffix_of(p) in SUFFIXES and p.parent not in series]
-    return [(path,) for path in (*series, *pictures)]
+    pictures = [p for p in found if not p.is_dir() and suffix_of(p) in SUFFIXES and p.parent not in series]
+    return [(_existing(path),) for path in (*series, *pictures)]
 
 
 def _joined(images: Iterable[tuple[Path, ...]]) -> dict[Path, tuple[Path, ...]]:
@@ -137,7 +138,8 @@ def names_of(images: Sequence[tuple[Path, ...]]) -> list[str]:
 
 def _existing(path: Path) -> Path:
     if not path.exists():
-        raise DatasetError(f"{path} does not exist.")
+        link = f": it is a link to {path.readlink()}" if path.is_symlink() else ""
+        raise DatasetError(f"{path} does not exist{link}.")
     return path
 
 
@@ -161,13 +163,16 @@ def matched(images: Sequence[tuple[Path, ...]], labels: Sequence[Path]) -> dict[
 
     A number at the end of an image's name is that of a channel only where label maps do not have it too.
     """
-    drawn = {path.with_name(stem_of(path)): path for path in labels}
-    apart = {paths[0].with_name(stem_of(paths[0])): paths for paths in images}
+    drawn = {place: path for place, (path,) in _apart([(path,) for path in labels]).items()}
+    apart = _apart(images)
     for cases in (apart, _joined(images)):
         for short in (lambda place: place.name, lambda place: _bare(place.name), lambda place: place.parent.name):
             ours = {short(place): place for place in cases}
             theirs = {short(place): path for place, path in drawn.items()}
             if len(ours) == len(cases) and len(theirs) == len(labels) and set(ours) <= set(theirs):
+                if alone := [theirs[key].name for key in theirs if key not in ours]:
+                    more = f"{len(alone)} of {len(labels)} label maps have no image and are left out"
+                    warnings.warn(f"{more}: {', '.join(alone[:4])}.", stacklevel=4)
                 alike = len({place.name for place in cases}) < len(cases)
                 return {key if alike else p.name: (cases[p], theirs[key]) for key, p in ours.items()}
     known = {_bare(place.name) for place in drawn}
@@ -181,6 +186,20 @@ def matched(images: Sequence[tuple[Path, ...]], labels: Sequence[Path]) -> dict[
         f"the names of {len(images)} images ({images[0][0].name}, ...) and {len(labels)} label maps ({labels[0].name}, "
         "...) do not say which belong together. Give two lists in one order."
     )
+
+
+def _apart(files: Iterable[tuple[Path, ...]]) -> dict[Path, tuple[Path, ...]]:
+    """Files by their place without a suffix. Raises `DatasetError` where two have the same, as a.png and a.tif."""
+    found: dict[Path, tuple[Path, ...]] = {}
+    for paths in files:
+        place = paths[0].with_name(stem_of(paths[0]))
+        if place in found:
+            raise DatasetError(
+                f"{found[place][0]} and {paths[0]} differ in nothing but the suffix. Remove one, or give a pattern "
+                f"that only one matches, such as *{suffix_of(paths[0])}: dataset_from_files(images, labels)."
+            )
+        found[place] = paths
+    return found
 
 
 def _without_channel(stem: str) -> str:
