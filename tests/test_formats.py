@@ -14,7 +14,7 @@ import tifffile
 from PIL import Image as Pictures
 
 from autoseg.core.errors import ImageError
-from autoseg.data.formats import read_voxels
+from autoseg.data.formats import read_grid, read_voxels
 from autoseg.data.images import read_image
 
 GREY = "minisblack"
@@ -226,6 +226,28 @@ def test_tiles_that_lie_beyond_the_end_of_a_file_are_damage(tmp_path: Path) -> N
     path.write_bytes(content[:offsets] + struct.pack("<I", 10**8) + content[offsets + 4 :])
     with pytest.raises(ImageError, match=r"a\.tif cannot be read as \.tif: .* It may be damaged or cut short"):
         read_voxels(path)
+
+
+def changed_nifti(path: Path, at: int, *values: float) -> Path:
+    """A NIfTI of 3x1x0.5 mm, with other numbers from one byte of its header on."""
+    nib.save(nib.Nifti1Image(STACK.astype(np.int16).T, np.diag([0.5, 1, 3, 1])), path)
+    content = bytearray(path.read_bytes())
+    content[at : at + 4 * len(values)] = struct.pack(f"<{len(values)}f", *values)
+    path.write_bytes(content)
+    return path
+
+
+def test_voxels_begin_after_the_header_where_it_says_that_they_begin_at_zero(tmp_path: Path) -> None:
+    assert np.array_equal(read_voxels(changed_nifti(tmp_path / "a.nii", 108, 0))[0][0], STACK)
+
+
+@pytest.mark.parametrize(
+    ("pixdim", "spacing"),
+    [((0, 0, 0), (3, 1, 0.5)), ((0.7, 1, np.nan), (3, 1, 0.7)), ((0.7, 1, 2), (2, 1, 0.7)), ((1, 1, 1), (1, 1, 1))],
+)
+def test_the_sform_says_the_spacing_where_pixdim_does_not(tmp_path: Path, pixdim: tuple, spacing: tuple) -> None:
+    path = changed_nifti(tmp_path / "a.nii", 80, *pixdim)
+    assert read_grid(path).spacing == read_voxels(path)[1].spacing == pytest.approx(spacing)
 
 
 def test_complex_and_record_voxels_are_named(tmp_path: Path) -> None:

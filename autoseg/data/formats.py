@@ -11,7 +11,7 @@ import re
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from autoseg.data import tiff
 from autoseg.data.geometry import Grid
 
 NIFTI = (".nii", ".nii.gz")
+HEADER = 348  # bytes of a NIfTI's header, after which 4 say whether more follows
 ARRAYS = (".npy", ".npz")
 LOSSY = (".jpg", ".jpeg")  # voxels come out near what went in, which is not enough for labels
 PHOTOGRAPHS = (".png", ".bmp", ".jpg", ".jpeg")  # their headers' "resolution" is dots per inch, never a voxel size
@@ -143,16 +144,41 @@ def _header(path: Path) -> tuple[tuple[int, ...], Grid]:
     reader.ReadImageInformation()
     size, n = reader.GetSize(), min(reader.GetDimension(), 3)  # a fourth axis is that of channels
     direction = np.reshape(reader.GetDirection(), (reader.GetDimension(),) * 2)[:n, :n]
-    return size, _grid(size[:n], reader.GetSpacing()[:n], reader.GetOrigin()[:n], direction)
+    spacing = _spacing_told(path, reader.GetSpacing()) if suffix_of(path) in NIFTI else reader.GetSpacing()
+    return size, _grid(size[:n], spacing[:n], reader.GetOrigin()[:n], direction)
+
+
+def _spacing_told(path: Path, read: Sequence[float]) -> Sequence[float]:
+    """A NIfTI's spacing, x first: its sform's along each axis where pixdim is zero or no number, which ITK calls 1."""
+    import nibabel as nib
+
+    with _opened(path) as file:
+        header = nib.Nifti1Header.from_fileobj(file, check=False)
+    affine, code = header.get_sform(coded=True)
+    if not code:
+        return read
+    unit = {1: 1e3, 3: 1e-3}.get(int(header["xyzt_units"]) % 8, 1.0)  # metres, micrometres
+    sizes = np.linalg.norm(affine[:3, :3], axis=0) * unit
+    pixdim = header["pixdim"][1 : 1 + len(sizes)]
+    usable = np.isfinite(pixdim) & (pixdim != 0) | ~(sizes > 0)
+    return [float(a if keep else b) for a, b, keep in zip(read, sizes, usable, strict=False)]
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return cast("IO[bytes]", gzip.open(path)) if path.name.lower().endswith(".gz") else path.open("rb")
 
 
 def _nifti_values(path: Path, kind: Any) -> np.ndarray:
     """The voxels as stored, scaled; of a zipped file the checksum at its end is read too."""
     import nibabel as nib
+    from nibabel.arrayproxy import ArrayProxy
 
-    with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
+    with _opened(path) as file:
         image = kind.from_file_map({"image": nib.FileHolder(path.name, file)})
-        values: np.ndarray = np.asanyarray(image.dataobj)
+        said = image.dataobj
+        start = said.offset if said.offset >= HEADER else HEADER + 4  # some programs leave it at 0
+        stored = ArrayProxy(file, (said.shape, said.dtype, start, said.slope, said.inter))
+        values: np.ndarray = np.asanyarray(stored)
         while file.read(1 << 20):
             pass
     return values
