@@ -14,7 +14,7 @@ import tifffile
 from PIL import Image as Pictures
 
 from autoseg.core.errors import ImageError
-from autoseg.data.formats import read_grid, read_voxels
+from autoseg.data.formats import file_state, read_grid, read_voxels
 from autoseg.data.images import read_image
 
 GREY = "minisblack"
@@ -248,6 +248,17 @@ def test_voxels_begin_after_the_header_where_it_says_that_they_begin_at_zero(tmp
 def test_the_sform_says_the_spacing_where_pixdim_does_not(tmp_path: Path, pixdim: tuple, spacing: tuple) -> None:
     path = changed_nifti(tmp_path / "a.nii", 80, *pixdim)
     assert read_grid(path).spacing == read_voxels(path)[1].spacing == pytest.approx(spacing)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("a.nhdr", "data file: "), ("a.mhd", "ElementDataFile = "), ("a.nhdr", "data file: LIST\n")]
+)
+def test_the_state_of_a_header_changes_with_the_file_that_it_names(tmp_path: Path, name: str, key: str) -> None:
+    (tmp_path / name).write_text(f"other: 1\n{key}voxels.dat\n\n")
+    (tmp_path / "voxels.dat").write_bytes(b"1")
+    before = file_state(tmp_path / name)
+    (tmp_path / "voxels.dat").write_bytes(b"22")
+    assert file_state(tmp_path / name) != before
 
 
 def test_complex_and_record_voxels_are_named(tmp_path: Path) -> None:

@@ -56,8 +56,17 @@ def file_state(path: Path) -> list[Any]:
     stem = stem_of(path)
     beside = [path.with_name(f"{name}.json") for name in {stem, stem.rpartition("_")[0]} if name]
     beside += [path.with_suffix(suffix) for suffix in (".raw", ".zraw")]
-    found = [p for p in (path, *sorted(beside)) if p.exists()]
+    beside += _detached(path) if suffix_of(path) in (".mhd", ".nhdr") and path.is_file() else []
+    found = [p for p in (path, *sorted(set(beside))) if p.exists()]
     return [[str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns] for p in found]
+
+
+def _detached(path: Path) -> list[Path]:
+    """The files with the voxels of a header that has none: what stands from NRRD's or MetaImage's key on."""
+    key = re.compile(r"^(?:data ?file:|ElementDataFile *=)(?! *LOCAL)(.*)", re.IGNORECASE | re.MULTILINE | re.DOTALL)
+    with path.open(errors="replace") as file:
+        named = key.search(file.read(1 << 16))
+    return [path.parent / line.strip() for line in named[1].splitlines() if line.strip()] if named else []
 
 
 def read_voxels(path: PathLike) -> tuple[np.ndarray, Grid]:
