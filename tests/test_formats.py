@@ -14,7 +14,8 @@ import tifffile
 from PIL import Image as Pictures
 
 from autoseg.core.errors import ImageError
-from autoseg.data.formats import file_state, read_grid, read_voxels
+from autoseg.data.formats import file_state, grid_like, read_grid, read_voxels
+from autoseg.data.geometry import Grid
 from autoseg.data.images import read_image
 
 GREY = "minisblack"
@@ -124,6 +125,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     np.save(tmp_path / "line.npy", np.zeros(4))
     (tmp_path / "a.xyz").write_text("")
     (tmp_path / "cut.nii.gz").write_bytes(b"\x1f\x8b")
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "two.npz").read_bytes()[:-40])
     (tmp_path / "empty").mkdir()
     Pictures.fromarray(STACK[0]).save(tmp_path / "a.tif")
     (tmp_path / "a.json").write_text('{"spacing": "wide"}')
@@ -132,6 +134,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         "line.npy": r"shape \(4,\)",
         "a.xyz": r"the format \.xyz is not known\. Readable",
         "cut.nii.gz": r"cannot be read as \.nii\.gz",
+        "cut.npz": r"cannot be read as \.npz: File is not a zip file\. It may be damaged",
         "empty": "holds no DICOM series",
         "a.tif": "does not say",
         "none.nii": "does not exist",
@@ -217,6 +220,19 @@ def test_tiffs_of_a_kind_that_nothing_here_reads_are_not_called_damaged(tmp_path
             ImageError, match=rf"{name}\.tif is a TIFF of a kind that is not read here: {reason}\. Save it"
         ):
             read_voxels(tmp_path / f"{name}.tif")
+
+
+def test_interleaved_channels_that_itk_mixes_up_are_refused_beside_a_spacing_too(tmp_path: Path) -> None:
+    drawn = np.moveaxis(np.ones((5, 4, 6), np.uint16), 0, -1)
+    tifffile.imwrite(tmp_path / "a.tif", drawn, photometric=GREY, planarconfig="contig")
+    (tmp_path / "a.json").write_text('{"spacing": [1, 2]}')
+    with pytest.raises(ImageError, match="so many channels, that they would be mixed up"):
+        read_voxels(tmp_path / "a.tif")
+
+
+def test_an_image_that_is_gone_is_named_when_its_label_map_asks_for_its_spacing(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"the spacing of .*a\.tif cannot be read: .*No such file"):
+        grid_like(tmp_path / "a.tif", tmp_path / "label.tif", Grid.of((4, 5)))
 
 
 def test_tiles_that_lie_beyond_the_end_of_a_file_are_damage(tmp_path: Path) -> None:

@@ -74,6 +74,8 @@ def test_files_that_macos_leaves_beside_others_are_no_cases(tmp_path: Path) -> N
     ("entry", "message"),
     [
         ({"x": {"images": ["scans/x.nii.gz"]}}, "case 'x' under 'dataset' needs 'images'"),
+        ({"x": {"images": [], "label": "x.nii.gz"}}, "case 'x' under 'dataset' needs 'images'"),
+        ({"x": {"images": ["scans/x.nii.gz"], "label": None}}, "case 'x' under 'dataset' needs 'images'"),
         ({"x": {"images": ["scans/q.nii.gz"], "label": "answers/x.nii.gz"}}, r"q\.nii\.gz is listed .* does not exist"),
     ],
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,7 +27,8 @@ ARRAYS = (".npy", ".npz")
 LOSSY = (".jpg", ".jpeg")  # voxels come out near what went in, which is not enough for labels
 PHOTOGRAPHS = (".png", ".bmp", ".jpg", ".jpeg")  # their headers' "resolution" is dots per inch, never a voxel size
 STACKS = (".tif", ".tiff")
-UNREADABLE = (RuntimeError, OSError, EOFError, ValueError, OverflowError, MemoryError, zlib.error)  # what readers raise
+DAMAGED = (EOFError, zlib.error, zipfile.BadZipFile)
+UNREADABLE = (*DAMAGED, RuntimeError, OSError, ValueError, OverflowError, MemoryError)  # what readers raise
 SUFFIXES = (*NIFTI, ".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".dcm", *STACKS, *PHOTOGRAPHS, *ARRAYS)
 WRITTEN_AS = {".mhd": ".mha", ".nhdr": ".nrrd", ".jpg": ".png", ".jpeg": ".png"}  # two files for one, or lossy
 WRITABLE = tuple(s for s in SUFFIXES if s not in (".dcm", *ARRAYS, *WRITTEN_AS))
@@ -289,7 +291,10 @@ def grid_like(image: PathLike, label: PathLike, grid: Grid) -> Grid:
     if not silent or suffix_of(image) in PHOTOGRAPHS:
         return grid
     if suffix_of(image) in STACKS:  # its voxels need not be read
-        return Grid.of(grid.shape, tiff.spacing_of(Path(image), grid.dimensions))
+        try:
+            return Grid.of(grid.shape, tiff.spacing_of(Path(image), grid.dimensions))
+        except UNREADABLE as error:
+            raise ImageError(f"the spacing of {image} cannot be read: {error}.") from error
     found = read_voxels(image)[1]
     return found if found.shape == grid.shape else grid
 

@@ -80,8 +80,12 @@ def _cases_by_name(folder: Path, facts: dict[str, Any], channels: tuple[str, ...
     """nnU-Net's ``dataset``: ``{case: {"images": [a file a channel], "label": file}}``, relative to the folder."""
     training = []
     for name, entry in facts["dataset"].items():
-        if not isinstance(entry, dict) or not isinstance(entry.get("images"), list) or "label" not in entry:
-            raise DatasetError(f"dataset.json: the case {name!r} under 'dataset' needs 'images', a list, and 'label'.")
+        listed = isinstance(entry, dict) and isinstance(entry.get("images"), list) and entry["images"]
+        if not listed or not isinstance(entry.get("label"), str):
+            raise DatasetError(
+                f"dataset.json: the case {name!r} under 'dataset' needs 'images', a list of a file a channel, and "
+                "'label', a file."
+            )
         *paths, label = (folder / os.path.expandvars(str(path)) for path in (*entry["images"], entry["label"]))
         missing = [path for path in (*paths, label) if not path.exists()]
         if missing:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import html
 import json
 import re
@@ -55,16 +54,20 @@ def _spacing_in_tags(path: Path, dimensions: int) -> tuple[float, ...] | None:
 
 def described(path: Path) -> tuple[str, list[float]]:
     """What a TIFF says of itself in words, and the size of a pixel along y and x in a unit that the words tell."""
+    with _opened(path) as picture:
+        tags = getattr(picture, "tag_v2", {})
+        return _text(str(tags.get(270, ""))), [1 / float(tags[k]) if tags.get(k) else 0.0 for k in (283, 282)]
+
+
+def _opened(path: Path) -> Any:
+    """Pillow's picture. Raises `ImageError` where it knows no such TIFF, which ITK mixes up then."""
     from PIL import Image as Pictures
     from PIL import UnidentifiedImageError
 
     try:
-        picture = Pictures.open(path)
+        return Pictures.open(path)
     except UnidentifiedImageError as error:
         raise _not_read(path, "voxels of a type, or so many channels, that they would be mixed up") from error
-    with picture:
-        tags = getattr(picture, "tag_v2", {})
-        return _text(str(tags.get(270, ""))), [1 / float(tags[k]) if tags.get(k) else 0.0 for k in (283, 282)]
 
 
 def _text(said: str) -> str:
@@ -121,10 +124,9 @@ def misread_pages(path: Path, image: Any) -> np.ndarray | None:
 
     Raises `ImageError` where channels lie side by side in a way that ITK mixes up.
     """
-    from PIL import Image as Pictures
-    from PIL import ImageSequence, UnidentifiedImageError
+    from PIL import ImageSequence
 
-    with contextlib.suppress(UnidentifiedImageError), Pictures.open(path) as picture:
+    with _opened(path) as picture:
         tags = getattr(picture, "tag_v2", {})
         bits, samples = int(np.max(tags.get(258, 8))), int(tags.get(277, 1))
         if bits <= 8 * image.GetSizeOfPixelComponent() and samples <= image.GetNumberOfComponentsPerPixel():
@@ -135,7 +137,6 @@ def misread_pages(path: Path, image: Any) -> np.ndarray | None:
                 "Save it with one file a channel, or as NIfTI or NRRD."
             )
         return np.stack([np.asarray(page) for page in ImageSequence.Iterator(picture)])
-    return None
 
 
 def channels_apart(pages: np.ndarray, said: str, name: str = "it") -> np.ndarray:
