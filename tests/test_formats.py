@@ -277,6 +277,29 @@ def test_the_state_of_a_header_changes_with_the_file_that_it_names(tmp_path: Pat
     assert file_state(tmp_path / name) != before
 
 
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
+@pytest.mark.parametrize("vector", [True, False])
+@pytest.mark.parametrize("count", [1, 2])
+def test_channels_are_the_components_of_a_voxel_or_a_fourth_axis(
+    tmp_path: Path, suffix: str, vector: bool, count: int
+) -> None:
+    drawn = np.random.default_rng(0).normal(size=(count, 3, 4, 5)).astype(np.float32)
+    written = sitk.GetImageFromArray(np.moveaxis(drawn, 0, -1) if vector else drawn, isVector=vector)
+    written.SetSpacing((0.5, 1, 3, 1)[: written.GetDimension()])
+    sitk.WriteImage(written, str(tmp_path / f"a{suffix}"))
+    array, grid = read_voxels(tmp_path / f"a{suffix}")
+    assert np.array_equal(array, drawn)
+    assert grid.spacing == read_grid(tmp_path / f"a{suffix}").spacing == (3, 1, 0.5)
+
+
+def test_time_points_of_several_channels_are_no_image(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(np.zeros((5, 4, 3, 2, 2), np.uint8), np.eye(4)), tmp_path / "a.nii")
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((2, 3, 4, 5, 2), np.uint8), isVector=True), str(tmp_path / "a.mha"))
+    for name in ("a.nii", "a.mha"):
+        with pytest.raises(ImageError, match="holds 2 time points of several channels"):
+            read_voxels(tmp_path / name)
+
+
 def test_complex_and_record_voxels_are_named(tmp_path: Path) -> None:
     for name, kind in (("c", np.complex64), ("r", np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]))):
         nib.save(nib.Nifti1Image(np.zeros((4, 5, 6), kind), np.eye(4)), tmp_path / f"{name}.nii")

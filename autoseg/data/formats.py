@@ -133,7 +133,15 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, Grid]:
     require_numbers(values.dtype, path.name)
     if values.dtype.kind == "f":
         values = values.astype(np.float32)
+    if values.ndim > 4:  # time, which is one, and then the channels, as ITK writes them
+        _require_one(values.shape[-4], path.name)
+        return values.reshape(-1, *grid.shape), grid
     return values.reshape(*(size[::-1] if len(size) == 4 else (1, *size[::-1]))), grid
+
+
+def _require_one(times: int, what: str) -> None:
+    if times > 1:
+        raise ImageError(f"{what} holds {times} time points of several channels; an image is one. Save each by itself.")
 
 
 def require_numbers(kind: np.dtype[Any], what: str) -> None:
@@ -207,8 +215,13 @@ def voxels_of_sitk(image: Any) -> tuple[np.ndarray, Grid]:
 
     values = sitk.GetArrayFromImage(image)
     require_numbers(values.dtype, "this image")
-    values = np.moveaxis(values, -1, 0) if image.GetNumberOfComponentsPerPixel() > 1 else values[None]
-    return values, _grid(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+    n, axes = min(image.GetDimension(), 3), image.GetDimension()  # a fourth axis is that of channels
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        _require_one(values.shape[0] if axes == 4 else 1, "this image")
+        values = np.moveaxis(values, -1, 0)
+    values = values.reshape(-1, *values.shape[-n:])
+    direction = np.reshape(image.GetDirection(), (axes, axes))[:n, :n]
+    return values, _grid(image.GetSize()[:n], image.GetSpacing()[:n], image.GetOrigin()[:n], direction)
 
 
 def _read_picture(path: Path) -> tuple[np.ndarray, Grid]:
