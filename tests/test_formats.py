@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import zlib
 from pathlib import Path
 
 import nibabel as nib
@@ -298,6 +299,33 @@ def test_time_points_of_several_channels_are_no_image(tmp_path: Path) -> None:
     for name in ("a.nii", "a.mha"):
         with pytest.raises(ImageError, match="holds 2 time points of several channels"):
             read_voxels(tmp_path / name)
+
+
+@pytest.mark.parametrize("way", ["alpha", "transparent value"])
+def test_grey_pngs_with_transparency_are_grey(tmp_path: Path, way: str) -> None:
+    pixels = np.stack([STACK[0], np.full_like(STACK[0], 255)], -1) if way == "alpha" else STACK[0]
+    Pictures.fromarray(pixels).save(tmp_path / "a.png", **({} if way == "alpha" else {"transparency": 0}))
+    assert np.array_equal(read_voxels(tmp_path / "a.png")[0], STACK[:1])
+
+
+def test_grey_of_sixteen_bits_with_alpha_is_refused_for_pillow_makes_eight(tmp_path: Path) -> None:
+    rows = b"".join(b"\0" + bytes(range(4 * 4)) for _ in range(4))
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", 4, 4, 16, 4, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    chunks = [struct.pack(">I", len(c)) + n + c + struct.pack(">I", zlib.crc32(n + c)) for n, c in parts]
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    with pytest.raises(ImageError, match=r"a\.png is grey of 16 bits with alpha\. Save it without alpha"):
+        read_voxels(tmp_path / "a.png")
+
+
+def test_what_is_sound_but_not_read_is_not_called_damaged(tmp_path: Path) -> None:
+    sheared = np.diag([2.0, 3, 4, 1])
+    sheared[0, 1] = 0.002
+    nib.save(nib.Nifti1Image(STACK, sheared), tmp_path / "sheared.nii.gz")
+    nib.save(nib.Nifti2Image(STACK, np.eye(4)), tmp_path / "two.nii.gz")
+    for name, advice in {"sheared": "Its header shears", "two": "It is NIfTI-2. Save it as NIfTI-1"}.items():
+        with pytest.raises(ImageError, match=advice) as raised:
+            read_voxels(tmp_path / f"{name}.nii.gz")
+        assert "damaged" not in str(raised.value)
 
 
 def test_complex_and_record_voxels_are_named(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ NaN into zero and fills the missing half of a truncated ``.nii.gz`` with zeros, 
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import re
 import zipfile
@@ -90,10 +91,24 @@ def read_voxels(path: PathLike) -> tuple[np.ndarray, Grid]:
         lines = [line for line in str(error).splitlines() if line.strip() and "could the file be damaged" not in line]
         reason = lines[-1].strip(" .") if lines else type(error).__name__
         reason = re.sub(r"^ITK ERROR: (\w+\(0x\w+\): )?", "", reason)  # whose object, at which address
-        raise ImageError(
-            f"{path} cannot be read as {suffix}: {reason}. It may be damaged or cut short: "
-            f"it has {path.stat().st_size} bytes. Copy it again from its source."
-        ) from error
+        raise ImageError(f"{path} cannot be read as {suffix}: {reason}. {_advice(path, error)}") from error
+
+
+def _advice(path: Path, error: Exception) -> str:
+    """What to do about a file that cannot be read, which is not always damaged."""
+    if "orthonormal" in str(error):
+        return "Its header shears: the axes are not at right angles. Correct it, or resample the image to a plain grid."
+    if suffix_of(path) in NIFTI and _begins_nifti2(path):
+        return "It is NIfTI-2. Save it as NIfTI-1, or as NRRD."
+    if isinstance(error, MemoryError):
+        return "There is not enough memory for it."
+    return f"It may be damaged or cut short: it has {path.stat().st_size} bytes. Copy it again from its source."
+
+
+def _begins_nifti2(path: Path) -> bool:
+    with contextlib.suppress(OSError, EOFError, zlib.error), _opened(path) as file:
+        return file.read(4) in (b"\x1c\x02\0\0", b"\0\0\x02\x1c")  # 540, the bytes of its header
+    return False
 
 
 def read_grid(path: PathLike) -> Grid:
@@ -245,6 +260,8 @@ def _picture_voxels(path: Path) -> np.ndarray:
     except RuntimeError as error:
         if suffix_of(path) in STACKS and tiff.REFUSED.search(str(error)):
             return tiff.read_otherwise(path, str(error))
+        if suffix_of(path) == ".png" and "PixelType" in str(error):
+            return _grey_and_alpha(path)
         raise
     pages = tiff.misread_pages(path, image) if suffix_of(path) in STACKS else None
     if pages is not None:
@@ -253,6 +270,22 @@ def _picture_voxels(path: Path) -> np.ndarray:
     if image.GetNumberOfComponentsPerPixel() > 1:
         return np.moveaxis(values, -1, 0)
     return values if image.GetDimension() == 3 and image.GetSize()[2] == 1 else values[None]
+
+
+def _grey_and_alpha(path: Path) -> np.ndarray:
+    """Voxels (channel, y, x) of a grey PNG with transparency, which ITK lacks; an alpha that is one value is left out.
+
+    Raises `ImageError` for 16 bits with alpha, of which Pillow makes 8.
+    """
+    from PIL import Image as Pictures
+
+    with Pictures.open(path) as picture:
+        values = np.moveaxis(np.atleast_3d(np.asarray(picture)), -1, 0)
+    with path.open("rb") as file:
+        bits = file.read(25)[24]
+    if bits > 8 * values.itemsize:
+        raise ImageError(f"{path} is grey of {bits} bits with alpha. Save it without alpha.")
+    return values[:1] if len(values) == 2 and len(np.unique(values[1])) == 1 else values
 
 
 def _read_series(folder: Path) -> tuple[np.ndarray, Grid]:
