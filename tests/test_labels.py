@@ -74,6 +74,8 @@ def test_the_text_names_everything_in_one_line():
         ({"background": 1, "organ": 2}, "no 'background' with value 0"),
         ({"background": 0, "organ": "one"}, "label 'organ' has the value 'one'"),
         ({"background": 0, "organ": 1.5}, "label 'organ' has the value 1.5"),
+        ({"background": 0, "organ": "--3"}, "label 'organ' has the value '--3'"),
+        ({"0": "background", "1": "organ", "2": "organ"}, "two values in 'labels' are called 'organ'"),
         ({"background": 0, "organ": True}, "label 'organ' has the value True"),
         ({"background": 0, "organ": []}, r"label 'organ' has the value \[\]"),
         ({"background": 0, "organ": 1, "ignore": 5}, "the ignore label is 5, but it must be .* plus one, 2"),

@@ -89,12 +89,26 @@ def test_an_entry_that_is_incomplete_is_named(tmp_path: Path, entry: dict[str, o
     [
         ({"channel_names": ["MRI"]}, r"""has no 'channel_names' object, such as .*: it is \["MRI"\]"""),
         ({"labels": ["background", "organ"]}, "has no 'labels' object, such as"),
+        (
+            {"dataset": [{"image": "scans/x.nii.gz", "label": "answers/x.nii.gz"}]},
+            "'dataset' .* is a list; it must be an",
+        ),
+        ({"dataset": None, "training": [{"image": "scans/x.nii.gz", "label": None}]}, "it needs 'image' and 'label'"),
         ({"labels": {"background": 0, "a": -1}}, "a label has the value -1; values count up from 0"),
     ],
 )
 def test_what_dataset_json_cannot_mean_is_named(tmp_path: Path, changes: dict[str, object], message: str) -> None:
     with pytest.raises(DatasetError, match=message):
         open_dataset(_named(tmp_path, **changes))
+
+
+@pytest.mark.parametrize("test", [None, [], ["scans/z.nii.gz"], [{"image": "scans/z.nii.gz"}]])
+def test_cases_are_listed_as_monai_reads_them(tmp_path: Path, test: list[object] | None) -> None:
+    training = [{"image": ["scans/x.nii.gz", "scans/y.nii.gz"], "label": "answers/x.nii.gz"}]
+    channels = {"0": "T1", "1": "T2"}
+    dataset = open_dataset(_named(tmp_path, dataset=None, training=training, test=test, channel_names=channels))
+    assert dataset[0].image().array.shape == (2, 3, 4, 5)
+    assert [case.name for case in dataset.test] == ["z"] * len(test or [])
 
 
 def test_channels_are_counted_by_their_number_and_files_may_begin_as_windows_writes_them(tmp_path: Path) -> None:

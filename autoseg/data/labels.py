@@ -186,7 +186,13 @@ def labels_from_json(declared: Mapping[str, Any], order: list[int] | None = None
     if not declared:
         raise DatasetError("'labels' in dataset.json is empty. Declare at least background and one label.")
     if all(_is_whole(key) for key in declared):
-        declared = {("background" if int(key) == 0 else str(name)): int(key) for key, name in declared.items()}
+        called = ["background" if int(key) == 0 else str(name) for key, name in declared.items()]
+        if twice := [name for name in called if called.count(name) > 1]:
+            raise DatasetError(
+                f"two values in 'labels' are called {twice[0]!r}. Give each a name of its own; one label of several "
+                "values is written {name: [1, 2]}."
+            )
+        declared = dict(zip(called, map(int, declared), strict=True))
     names: dict[str, Values] = {}
     for name, value in declared.items():
         values = value if isinstance(value, list | tuple) else [value]
@@ -210,4 +216,4 @@ def labels_to_json(labels: Labels) -> dict[str, Any]:
 
 
 def _is_whole(value: Any) -> bool:
-    return str(value).lstrip("-").isdigit() and not isinstance(value, bool)
+    return re.fullmatch("-?[0-9]+", str(value)) is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,14 @@ Found = tuple[tuple[Case, ...], tuple[Case, ...]]  # training and test
 def _way(facts: dict[str, Any]) -> Callable[[Path, dict[str, Any], tuple[str, ...], Labels], Found]:
     if isinstance(facts.get("dataset"), dict):
         return _cases_by_name
-    return _cases_listed if isinstance(facts.get("training"), list) else _cases_in_folders
+    if isinstance(facts.get("training"), list):
+        return _cases_listed
+    if isinstance(facts.get("dataset"), list):
+        raise DatasetError(
+            '\'dataset\' in dataset.json is a list; it must be an object, {case: {"images": [...], "label": ...}}. A '
+            'list of {"image": ..., "label": ...} is called \'training\'.'
+        )
+    return _cases_in_folders
 
 
 def _cases_by_name(folder: Path, facts: dict[str, Any], channels: tuple[str, ...], labels: Labels) -> Found:
@@ -139,22 +146,37 @@ def _region_order(facts: dict[str, Any], folder: Path) -> list[int] | None:
 
 
 def _cases_listed(folder: Path, facts: dict[str, Any], channels: tuple[str, ...], labels: Labels) -> Found:
-    """The Decathlon's way: ``training`` lists ``{"image": ..., "label": ...}``, ``test`` lists paths."""
-    training = []
+    """The Decathlon's way: ``training`` lists ``{"image": ..., "label": ...}``, ``test`` lists paths.
+
+    As MONAI reads it: an image may be a list with a file a channel, and a test case ``{"image": ...}``.
+    """
+    training, test = [], []
     for entry in facts["training"]:
-        if not isinstance(entry, dict) or not {"image", "label"} <= set(entry):
+        images = _images_of(entry)
+        if not images or not isinstance(entry.get("label"), str):
             raise DatasetError(f"dataset.json: an entry of 'training' is {entry!r}; it needs 'image' and 'label'.")
-        training.append(_case(folder / entry["image"], folder / entry["label"], channels, labels))
-    test = [_case(folder / str(path), None, channels, labels) for path in facts.get("test", [])]
+        training.append(_case([folder / image for image in images], folder / entry["label"], channels, labels))
+    for entry in facts["test"] if isinstance(facts.get("test"), list) else []:
+        images = _images_of({"image": entry} if isinstance(entry, str) else entry)
+        if not images:
+            raise DatasetError(f"dataset.json: an entry of 'test' is {entry!r}; it must be a path, or have 'image'.")
+        test.append(_case([folder / image for image in images], None, channels, labels))
     return tuple(training), tuple(case for case in test if case.image_paths[0].exists())
 
 
-def _case(image: Path, label: Path | None, channels: tuple[str, ...], labels: Labels) -> Case:
-    name = stem_of(image)
-    for path in filter(None, (image, label)):
+def _images_of(entry: Any) -> list[str]:
+    """The files, one a channel, under ``image``; none where it is no path and no list of them."""
+    image = entry.get("image") if isinstance(entry, dict) else None
+    images: list[Any] = image if isinstance(image, list) else [image]
+    return images if all(isinstance(path, str) for path in images) else []
+
+
+def _case(images: Sequence[Path], label: Path | None, channels: tuple[str, ...], labels: Labels) -> Case:
+    name = stem_of(images[0])
+    for path in filter(None, (*images, label)):
         if not path.exists() and label is not None:
             raise DatasetError(f"case {name!r}: {path} is listed in dataset.json but does not exist.")
-    return Case(name=name, image_paths=(image,), label_path=label, channels=channels, labels=labels)
+    return Case(name=name, image_paths=tuple(images), label_path=label, channels=channels, labels=labels)
 
 
 def _cases_in_folders(folder: Path, facts: dict[str, Any], channels: tuple[str, ...], labels: Labels) -> Found:
