@@ -14,7 +14,7 @@ from autoseg.data.fingerprint import extract_fingerprint
 from autoseg.data.fixes import drop_labels
 from autoseg.data.images import write_label_map
 from autoseg.data.opening import open_dataset
-from autoseg.data.pairs import dataset_from_files
+from autoseg.data.pairs import dataset_from_files, images_in
 from autoseg.planning.planner import make_plan
 from autoseg.preprocessing.store import preprocess
 
@@ -75,6 +75,16 @@ def test_a_label_map_without_an_image_is_said_to_be_left_out(tmp_path: Path) -> 
         write(tmp_path / name, mask(1))
     with pytest.warns(UserWarning, match=r"1 of 2 label maps have no image and are left out: b\.png"):
         assert [case.name for case in open_dataset(tmp_path)] == ["a"]
+
+
+def test_a_channel_that_is_missing_is_named_but_numbered_images_of_all_channels_are_cases(tmp_path: Path) -> None:
+    for number in (0, 1, 3):
+        np.save(tmp_path / f"c_{number:04d}.npy", np.zeros((5, 6, 7), np.float32))
+    with pytest.raises(DatasetError, match=r"case 'c': channel 0002 is missing\. .*c_0002\.npy does not exist"):
+        images_in(tmp_path, 4)
+    for number in (0, 1, 3):
+        np.save(tmp_path / f"c_{number:04d}.npy", np.zeros((4, 5, 6, 7), np.float32))
+    assert len(images_in(tmp_path, 4)) == 3
 
 
 def test_masks_of_255_are_written_back_as_255(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from autoseg.core.errors import DatasetError
+from autoseg.core.errors import DatasetError, ImageError
 from autoseg.core.types import PathLike
 from autoseg.data.dataset import Case, Dataset
 from autoseg.data.fixes import number_labels
@@ -101,9 +101,10 @@ def _together(images: Sequence[tuple[Path, ...]], channels: int) -> list[tuple[P
 def images_in(folder: Path, channels: int) -> list[tuple[Path, ...]]:
     """The images of a folder, each with a path a channel; the DICOM series in it or in its folders where there is none.
 
-    Raises `DatasetError` where there is nothing.
+    Raises `DatasetError` where there is nothing, or a channel is missing.
     """
     found = [paths for paths in _listed(folder) if paths[0].is_file() and suffix_of(paths[0]) != ".dcm"]
+    _require_channels(found, channels)
     found = _together(found, channels)
     if not found:
         places = [folder, *sorted(p for p in folder.iterdir() if p.is_dir())]
@@ -111,6 +112,26 @@ def images_in(folder: Path, channels: int) -> list[tuple[Path, ...]]:
     if not found:
         raise DatasetError(f"{folder} holds no images. Readable: {', '.join(s[1:] for s in SUFFIXES)}, DICOM series.")
     return found
+
+
+def _require_channels(images: Sequence[tuple[Path, ...]], channels: int) -> None:
+    """Raise `DatasetError` where some of a case's numbered files are there and others are not."""
+    for place, paths in _joined(images).items():
+        numbers = {int(n[2]) for path in paths if (n := CHANNEL.fullmatch(stem_of(path)))}
+        missing = sorted(set(range(channels)) - numbers)
+        if missing and numbers and numbers < set(range(channels)) and _holds_one_channel(paths[0]):
+            raise DatasetError(
+                f"case {place.name!r}: channel {missing[0]:04d} is missing. {place}_{missing[0]:04d}"
+                f"{suffix_of(paths[0])} does not exist; there are {', '.join(path.name for path in paths)}."
+            )
+
+
+def _holds_one_channel(path: Path) -> bool:
+    """Whether it can be but one channel of an image; photographs are frames that are numbered, not channels."""
+    try:
+        return suffix_of(path) not in PHOTOGRAPHS and len(read_voxels(path)[0]) == 1
+    except ImageError:  # said when it is predicted
+        return False
 
 
 def _holds_series(folder: Path) -> bool:
