@@ -366,6 +366,11 @@ def test_two_phases_of_one_patient_are_suspected_by_their_names(shared_data):
     assert not again["leakage"]
 
 
+def test_groups_that_are_no_regular_expression_are_refused(folder):
+    with pytest.raises(DatasetError, match=r"groups='\(' is no regular expression: missing \)"):
+        check(opened(folder), groups="(")
+
+
 def test_a_patient_on_both_sides_of_a_fold_is_found_when_groups_are_said(folder):
     groups = {f"case_{n}": str(n // 2) for n in range(6)}
     (finding,) = check(opened(folder), groups=groups)

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from making import change_facts, make_dataset
 
 import autoseg
-from autoseg.core.errors import StorageError
+from autoseg.core.errors import DatasetError, StorageError
 from autoseg.data.corrections import Corrections
 from autoseg.data.labels import Labels
 from autoseg.data.splits import Split
@@ -116,3 +116,9 @@ def test_another_dataset_is_not_written_over(tmp_path):
 )
 def test_names_are_as_nnunet_wants_them(name, expected):
     assert name_in_nnunet(name) == expected
+
+
+@pytest.mark.parametrize("number", ["7", -5, 7.0])
+def test_a_number_that_is_none_is_refused(tmp_path, number):
+    with pytest.raises(DatasetError, match=f"number={number!r} is no number of a dataset"):
+        export_nnunet_dataset(autoseg.sample_dataset(), tmp_path, number=number)

@@ -87,6 +87,25 @@ def test_a_channel_that_is_missing_is_named_but_numbered_images_of_all_channels_
     assert len(images_in(tmp_path, 4)) == 3
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": [[]]}, r"\(\) is no path"),
+        ({"images": [1]}, r"\(1,\) is no path"),
+        ({"images": None}, "None is no folder, pattern or list of paths"),
+        ({"channels": [1]}, r"channels=\[1\] is no list of names"),
+        ({"channels": "CT"}, "channels='CT' is no list of names"),
+    ],
+)
+def test_arguments_that_are_no_files_or_names_are_refused(
+    tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    files = {"images": [write(tmp_path / "a.png", grey())], "labels": [write(tmp_path / "b.png", mask(1))]}
+    with pytest.raises(DatasetError, match=message):
+        dataset_from_files(**(files | changes))
+    assert not dataset_from_files(**files, test=None).test
+
+
 def test_masks_of_255_are_written_back_as_255(tmp_path: Path) -> None:
     write(tmp_path / "images/a.png", grey())
     write(tmp_path / "labels/a.png", mask(255))

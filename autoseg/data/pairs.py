@@ -35,7 +35,7 @@ def dataset_from_files(
     name: str = "dataset",
     channels: Sequence[str] = (),
     label_names: Mapping[str, int] | None = None,
-    test: Files = (),
+    test: Files | None = (),
 ) -> Dataset:
     """A dataset of images and label maps wherever they lie.
 
@@ -56,6 +56,8 @@ def dataset_from_files(
       channels: image
       Labels(0 background, 1 label 1, 2 label 2)
     """
+    if isinstance(channels, str) or not all(isinstance(channel, str) for channel in channels):
+        raise DatasetError(f"channels={channels!r} is no list of names. Write channels=['CT'], for example.")
     pairs = _pairs(images, labels)
     named = tuple(channels) or _channels_of([paths for paths, _ in pairs.values()])
     meaning = declared(label_names) or labels_from_values(_values_in(label) for _, label in pairs.values())
@@ -63,6 +65,7 @@ def dataset_from_files(
         Case(name=case, image_paths=paths, label_path=label, channels=named, labels=meaning)
         for case, (paths, label) in pairs.items()
     )
+    test = () if test is None else test
     given = _listed(test)
     given = _together(given, len(training[0].image_paths)) if isinstance(test, str | Path) else given
     rest = {stem if (stem := stem_of(paths[0])) not in pairs else f"test_{stem}": paths for paths in given}
@@ -73,7 +76,12 @@ def dataset_from_files(
 def _listed(files: Files) -> list[tuple[Path, ...]]:
     """The paths of each entry; of a folder or a pattern each file is one, and each folder with a DICOM series."""
     if not isinstance(files, str | Path):
-        entries = [(f,) if isinstance(f, str | Path) else tuple(f) for f in files]
+        if not isinstance(files, Iterable):
+            raise DatasetError(f"{files!r} is no folder, pattern or list of paths.")
+        entries = [(f,) if isinstance(f, str | Path) or not isinstance(f, Iterable) else tuple(f) for f in files]
+        wrong = [entry for entry in entries if not entry or not all(isinstance(p, str | Path) for p in entry)]
+        if wrong:
+            raise DatasetError(f"{wrong[0]} is no path, nor paths with one a channel.")
         return [tuple(_existing(Path(p)) for p in entry) for entry in entries]
     whole = Path(files).is_dir() and not _holds_series(Path(files))
     pattern = f"{glob.escape(str(files))}/*" if whole else str(files)

@@ -7,7 +7,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from autoseg.core.errors import StorageError
+from autoseg.core.errors import DatasetError, StorageError
+from autoseg.core.numbers import is_whole
 from autoseg.core.serialization import atomic_path, write_json
 from autoseg.core.types import PathLike
 from autoseg.data.dataset import Case, Dataset
@@ -22,11 +23,13 @@ WRITTEN = ".nii.gz"
 
 
 def name_in_nnunet(name: str, number: int | None = None) -> str:
-    """A dataset's name as nnU-Net wants it.
+    """A dataset's name as nnU-Net wants it. Raises `DatasetError` for a number that is none.
 
     >>> name_in_nnunet("Hippocampus", 4), name_in_nnunet("Dataset017_Liver"), name_in_nnunet("my cells")
     ('Dataset004_Hippocampus', 'Dataset017_Liver', 'Dataset900_my_cells')
     """
+    if number is not None and not (is_whole(number) and number >= 0):
+        raise DatasetError(f"number={number!r} is no number of a dataset. Give a whole one, such as number=90.")
     match = re.fullmatch(r"(?:Dataset|Task)(\d{2,3})_(.+)", name)
     if number is None:
         number = int(match[1]) if match else OWN_NUMBER

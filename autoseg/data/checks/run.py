@@ -66,7 +66,10 @@ def groups_of(dataset: Dataset, groups: str | Mapping[str, Any] | Callable[[str]
     '0'
     """
     if isinstance(groups, str):
-        pattern = re.compile(groups)
+        try:
+            pattern = re.compile(groups)
+        except re.error as error:
+            raise DatasetError(f"groups={groups!r} is no regular expression: {error}.") from error
         matches = {case.name: pattern.search(case.name) for case in dataset}
         found = {name: m and (m[1] if pattern.groups else m[0]) for name, m in matches.items()}
     else:
