@@ -31,7 +31,7 @@ SPACING = Question(
     asks="Which target spacing does the planner choose along the coarsest axis?",
     choices={
         "median": "the median of all cases, as along every other axis",
-        "10th percentile": "the 10th percentile, so that fewer slices are invented",
+        "10th percentile": "the 10th percentile, so that thin-sliced cases keep their detail",
         "just above the next axis": "the 10th percentile, but no finer than the next axis",
     },
     hint="Only an axis that is both coarse, beyond three times the next, and short, below a third of the others' "

@@ -24,31 +24,37 @@ MOSTLY_BACKGROUND = 0.75  # cropping that leaves less than this makes the backgr
 @source("Isensee et al. 2021, Methods, 'Image target spacing'; nnU-Net determine_fullres_target_spacing")
 @accepts(given.three_spacings)
 def target_spacing(
-    *, median_spacing: Spacing, fine_spacing: Spacing, median_shape: tuple[float, ...]
+    *, median_spacing: Spacing, fine_spacing: Spacing, median_shape: tuple[float, ...], pictures: bool = False
 ) -> Because[Spacing]:
-    """The median; along a coarse axis of few voxels the 10th percentile, so that fewer slices are invented."""
+    """The median; along a coarse axis of few voxels the 10th percentile, which keeps thin-sliced cases' detail."""
     axis = int(np.argmax(median_spacing))
     coarse, short = _coarse_and_short(axis, median_spacing, median_shape)
-    finer = (*median_spacing[:axis], fine_spacing[axis], *median_spacing[axis + 1 :])
+    fine, median = fine_spacing[axis], median_spacing[axis]
+    finer = (*median_spacing[:axis], fine, *median_spacing[axis + 1 :])
     if not (coarse.holds and short.holds):
-        median = Attempt(median_spacing, "the median of all cases", accepted=True)
-        tried = (median, Attempt(finer, "only for a coarse and short axis"))
-        reason = f"the median of all cases, because {short if coarse.holds else coarse}"
+        other = (Attempt(finer, "only for a coarse and short axis"),) * (fine != median)
+        tried = (Attempt(median_spacing, "the median of all cases", accepted=True), *other)
+        reason = f"the median of all cases: no axis is both coarse and short ({short if coarse.holds else coarse})"
         return Because(median_spacing, reason, tried, (coarse, short), "median")
+    if pictures:
+        return Because(finer, f"pictures have no slices: {fine:g} is nnU-Net's placeholder; the rest is their median")
     limit = max(s for a, s in enumerate(median_spacing) if a != axis)
     bounded = Threshold(
         quantity=f"10th percentile of axis {axis}, against the next axis",
-        value=fine_spacing[axis],
+        value=fine,
         relation="<",
         limit=limit,
         unit="mm",
     )
-    reason = f"axis {axis} is coarse and short: its 10th percentile {fine_spacing[axis]:.4g} mm, not its median"
-    branch = "10th percentile"
+    reason, branch = f"axis {axis} is coarse and short: its 10th percentile, {fine:.4g} mm", "10th percentile"
     if bounded.holds:
         finer = (*median_spacing[:axis], limit + 1e-5, *median_spacing[axis + 1 :])
         reason, branch = f"{reason}, but no finer than the next axis, {limit:.4g} mm", "just above the next axis"
-    tried = (Attempt(median_spacing, "invents too many slices"), Attempt(finer, branch, accepted=True))
+    chosen, loss = Attempt(finer, branch, accepted=True), "throw slices of thin-sliced cases away"
+    if finer == median_spacing:
+        return Because(finer, reason, (chosen,), (coarse, short, bounded), branch)
+    reason += f"; the median, {median:.4g} mm, would {loss}"
+    tried = (Attempt(median_spacing, f"would {loss}"), chosen)
     return Because(finer, reason, tried, (coarse, short, bounded), branch)
 
 
