@@ -198,12 +198,14 @@ def batch_size(
         ),
     )
     share = f"{100 * budget.dataset_fraction:g}% of the dataset's voxels"
-    outcomes = {room: "as many patches as memory holds", cap: share, SMALLEST_BATCH: "the smallest batch allowed"}
-    tried = tuple(Attempt(size, outcome, accepted=size == value) for size, outcome in outcomes.items())
-    reason = f"memory holds {room} patches, {share} allow {cap}; never below {SMALLEST_BATCH}"
-    branch = (
-        "smallest batch" if min(room, cap) < SMALLEST_BATCH else f"{'memory' if room <= cap else 'dataset'} decides"
+    branch = "smallest batch" if value > min(room, cap) else "memory decides" if room <= cap else "dataset decides"
+    candidates = (
+        (room, "as many patches as memory holds", "memory decides"),
+        (cap, share, "dataset decides"),
+        (SMALLEST_BATCH, "the smallest batch allowed", "smallest batch"),
     )
+    tried = tuple([Attempt(size, outcome, accepted=decides == branch) for size, outcome, decides in candidates])
+    reason = f"memory holds {room} patches, {share} allow {cap}; never below {SMALLEST_BATCH}"
     return Because(value, reason, tried, thresholds, branch)
 
 
