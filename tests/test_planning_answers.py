@@ -11,9 +11,10 @@ from test_planning_golden import PRESET_OF, golden
 from autoseg.core.errors import PlanError
 from autoseg.display import render
 from autoseg.interop.nnunet_plans import fingerprint_from_nnunet
-from autoseg.planning.answers import in_words
+from autoseg.planning.answers import BLUEPRINT, in_words
 from autoseg.planning.budget import Budget
 from autoseg.planning.planner import make_plan
+from autoseg.training.blueprint import Blueprint
 
 CASCADE = make_plan(fingerprint_of((400, 400, 400), channels=("CT", "T2")))
 SMALL = make_plan(fingerprint_of((40, 40, 40)))
@@ -99,6 +100,15 @@ def test_the_search_for_a_patch_lists_every_step_with_its_memory():
 
 def test_a_given_value_says_who_gave_it():
     assert "because given by you" in repr(CASCADE.what_if(batch_size=3).why("2d/batch_size"))
+
+
+def test_what_no_dataset_decides_is_answered_by_where_it_is_fixed():
+    fixed = {d.name for d in Blueprint.nnunet().trace} - {d.short_name for d in SMALL.trace}
+    assert fixed == set(BLUEPRINT.split())
+    for name in fixed:
+        answer = SMALL.why(name)
+        assert f"does not depend on the data; autoseg.Blueprint.nnunet().trace['{name}']" in repr(answer)
+        assert "the same for every dataset" in render(answer)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,11 @@ from autoseg.core.numbers import is_number
 from autoseg.core.shown import Shown
 
 WIDEST = 96  # characters of a value in text
+BLUEPRINT = (  # decided once for all datasets, by what planning cannot see
+    "epochs minutes iterations_per_epoch batch_voxels patch_voxels base_features optimizer learning_rate schedule "
+    "momentum weight_decay gradient_clip weight_averaging deep_supervision foreground_fraction mirroring precision "
+    "compiled validation_cases loss sampler"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,13 @@ class Answer(Shown):
         yield from _block("decides", [", ".join(after)] if after else [])
         if decision.source:
             yield f"  rule {decision.rule}: {decision.source}"
+
+
+def of_the_blueprint(name: str) -> Answer:
+    """Where the answer is to a question that no dataset has a say in."""
+    reason = f"it does not depend on the data; autoseg.Blueprint.nnunet().trace[{name!r}] says what is used, and why"
+    fixed = Decision(name=name, value="the same for every dataset", kind="fixed", reason=reason)
+    return Answer(name, (fixed,), Trace((fixed,)))
 
 
 def _block(title: str, lines: list[str]) -> Iterator[str]:
