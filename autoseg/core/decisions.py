@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Kind = Literal["fixed", "rule-based", "empirical", "given"]
 Relation = Literal[">", ">=", "<", "<=", "!="]
+NO_REASON = "nnU-Net's choice; its authors give no reason"  # of a rule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +107,7 @@ class Decision(Shown):
     branch: str = ""
     rule: str = ""
     source: str = ""
+    purpose: str = ""  # of the rule, as its authors give it
 
     @property
     def short_name(self) -> str:
@@ -126,9 +128,9 @@ Rule = Callable[..., Because[Any]]
 
 
 def source(
-    citation: str, *, kind: Kind = "rule-based"
+    citation: str, *, kind: Kind = "rule-based", purpose: str = ""
 ) -> Callable[[Callable[..., Because[T]]], Callable[..., Because[T]]]:
-    """Mark a rule with where it comes from, and with the kind of what it decides.
+    """Mark a rule with where it comes from, the kind of what it decides, and why its authors have such a rule.
 
     >>> @source("Isensee et al. 2021")
     ... def rule(*, cases):
@@ -138,7 +140,7 @@ def source(
     """
 
     def mark(rule: Callable[..., Because[T]]) -> Callable[..., Because[T]]:
-        rule.__dict__.update(source=citation, kind=kind)
+        rule.__dict__.update(source=citation, kind=kind, purpose=purpose)
         return rule
 
     return mark
@@ -261,6 +263,7 @@ class Ledger:
             branch=because.branch,
             rule=getattr(rule, "__name__", type(rule).__name__),
             source=source_of(rule),
+            purpose=getattr(rule, "purpose", ""),
         )
         self.decisions.append(decision)
         return decision

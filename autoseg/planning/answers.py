@@ -38,6 +38,8 @@ class Answer(Shown):
     def _lines(self, decision: Decision) -> Iterator[str]:
         yield f"{decision.name} = {in_words(decision.value)} ({decision.kind})"
         yield f"  because {decision.reason}"
+        if decision.purpose:
+            yield f"  why the rule: {decision.purpose}"
         if decision.branch:
             yield f"  branch taken: {decision.branch}"
         yield from _block("compared", [f"{t}, {t.margin:.3g} away" for t in decision.thresholds])

@@ -65,7 +65,11 @@ def make_plan(fingerprint: Fingerprint, budget: Budget = DEFAULT, *, given: Mapp
 
     for name, draft in drafts.items():
         draft["batch_dice"] = log.decide(
-            f"{name}/batch_dice", resolution_rules.batch_dice, configuration=name, lowres=lowres
+            f"{name}/batch_dice",
+            resolution_rules.batch_dice,
+            configuration=name,
+            lowres=lowres,
+            lowres_reason=lowres.reason,
         )
     if cascade.value:
         drafts["3d_cascade_fullres"] = network.inherit("3d_cascade_fullres", drafts["3d_fullres"])

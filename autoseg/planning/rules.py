@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from autoseg.core.decisions import Attempt, Because, Threshold, accepts, source
+from autoseg.core.decisions import NO_REASON, Attempt, Because, Threshold, accepts, source
 from autoseg.core.types import Axes, Spacing
 from autoseg.data.fingerprint import Fingerprint, IntensityFacts
 from autoseg.data.normalization import CTNormalization, NoNormalization, Normalization, RescaleTo01, RGBTo01, ZScore
@@ -21,7 +21,11 @@ ANISOTROPY = 3.0  # beyond this ratio an axis counts as coarse
 MOSTLY_BACKGROUND = 0.75  # cropping that leaves less than this makes the background worth masking
 
 
-@source("Isensee et al. 2021, Methods, 'Image target spacing'; nnU-Net determine_fullres_target_spacing")
+@source(
+    "Isensee et al. 2021, Methods, 'Image target spacing'; nnU-Net determine_fullres_target_spacing",
+    purpose="A finer spacing makes more voxels and a longer training, so the median; but where slices are few, a "
+    "coarse one would cost accuracy by the artifacts of interpolation",
+)
 @accepts(given.three_spacings)
 def target_spacing(
     *, median_spacing: Spacing, fine_spacing: Spacing, median_shape: tuple[float, ...], pictures: bool = False
@@ -77,7 +81,10 @@ def _coarse_and_short(axis: int, spacing: Spacing, shape: tuple[float, ...]) -> 
     return coarse, short
 
 
-@source("nnU-Net determine_transpose")
+@source(
+    "nnU-Net determine_transpose",
+    purpose="The 2d network takes its slices across the first axis",
+)
 @accepts(given.axis_order)
 def axis_order(*, target_spacing: Spacing) -> Because[Axes]:
     """The coarsest axis first, the others as they are, so that 2d slices are cut across it."""
@@ -108,7 +115,10 @@ def resampled_median(spacings: np.ndarray, shapes: np.ndarray, target_spacing: S
     return tuple(middle.tolist())
 
 
-@source("nnU-Net plan_experiment: only 2d where the resampled images have a single slice")
+@source(
+    "nnU-Net plan_experiment: only 2d where the resampled images have a single slice",
+    purpose="A single slice leaves a 3D network nothing to see along its axis",
+)
 @accepts(given.dimensions)
 def dimensions(*, median_shape: tuple[float, ...]) -> Because[tuple[int, ...]]:
     """Whether there are slices to make a 3D network worth it; a 2d one is always planned."""
@@ -118,7 +128,11 @@ def dimensions(*, median_shape: tuple[float, ...]) -> Because[tuple[int, ...]]:
     return Because((2,), "the images have a single slice, so no 3D network is planned", (), (slices,), "only 2D")
 
 
-@source("Isensee et al. 2021, Methods, 'Intensity normalization'; nnU-Net get_normalization_scheme")
+@source(
+    "Isensee et al. 2021, Methods, 'Intensity normalization'; nnU-Net get_normalization_scheme",
+    purpose="CT numbers measure a physical property, which clipping and scaling all scans alike keeps; other "
+    "intensities mean nothing across scans",
+)
 @accepts(given.normalization)
 def normalization(*, channel: str, intensities: IntensityFacts) -> Because[Normalization]:
     """By the channel's name: ``CT`` has units that mean the same in every scan; anything unknown is z-scored."""
@@ -137,7 +151,10 @@ def normalization(*, channel: str, intensities: IntensityFacts) -> Because[Norma
     return Because(*scheme_and_reason)
 
 
-@source("Isensee et al. 2021, Methods, 'Intensity normalization'; nnU-Net determine_normalization_scheme")
+@source(
+    "Isensee et al. 2021, Methods, 'Intensity normalization'; nnU-Net determine_normalization_scheme",
+    purpose=NO_REASON,
+)
 @accepts(given.one_bool_a_channel)
 def mask_background(*, relative_size: float, normalizations: tuple[Normalization, ...]) -> Because[tuple[bool, ...]]:
     """Z-scores leave the background out where cropping took more than a quarter of the voxels."""
@@ -157,7 +174,10 @@ def mask_background(*, relative_size: float, normalizations: tuple[Normalization
     return Because(value, reason, (), (empty,), "inside the patient" if any(value) else "all voxels")
 
 
-@source("Isensee et al. 2021, Methods, 'Resampling'; nnU-Net determine_resampling, get_do_separate_z")
+@source(
+    "Isensee et al. 2021, Methods, 'Resampling'; nnU-Net determine_resampling, get_do_separate_z",
+    purpose="Interpolating across thick slices makes artifacts, which the nearest slice does not",
+)
 @accepts(given.resampling)
 def resampling(*, target_spacing: Spacing) -> Because[Resampling]:
     """Cubic for images, linear for labels; across a coarse axis nearest, decided case by case."""
