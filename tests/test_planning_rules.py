@@ -140,3 +140,12 @@ def test_pictures_have_no_slices_to_compare():
     assert decision.value == (999.0, 1.0, 1.0)
     assert decision.reason.startswith("pictures have no slices: 999 is nnU-Net's placeholder")
     assert decision.tried == decision.thresholds == ()
+
+
+@pytest.mark.parametrize("left", [0.2, 1.0])
+def test_no_voxels_of_a_case_count_where_ct_takes_the_training_sets_numbers(left):
+    ct = CTNormalization(low=-500.0, high=600.0, mean=80.0, std=120.0)
+    because = rules.mask_background(relative_size=left, normalizations=(ct,))
+    assert (because.value, because.branch) == ((False,), "none")
+    mixed = rules.mask_background(relative_size=left, normalizations=(ct, ZScore()))
+    assert mixed.branch == ("inside the patient" if left < 0.75 else "all voxels")

@@ -83,7 +83,11 @@ NORMALIZATION = Question(
 )
 MASK = Question(
     asks="Which voxels count for mean and deviation when a case is normalized?",
-    choices={"inside the patient": "only those that are not zero", "all voxels": "all, the zero background too"},
+    choices={
+        "inside the patient": "only those that are not zero",
+        "all voxels": "all, the zero background too",
+        "none": "none of the case: the training set's numbers are taken",
+    },
     hint="The median share of voxels that cropping to what is not zero leaves is compared with three quarters; "
     "and only mean and deviation of a case can be shifted by them.",
     decision="mask_background",

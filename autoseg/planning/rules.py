@@ -165,13 +165,16 @@ def mask_background(*, relative_size: float, normalizations: tuple[Normalization
         limit=MOSTLY_BACKGROUND,
     )
     value = tuple(empty.holds and isinstance(n, ZScore) for n in normalizations)
-    if any(value):
-        reason = f"cropping leaves {relative_size:.0%}: much of the image is zero and would shift mean and deviation"
+    if not any(isinstance(n, ZScore) for n in normalizations):
+        branch = "none"
+        reason = "no channel is z-scored: CT takes the training set's numbers, and other schemes need no such numbers"
     elif empty.holds:
-        reason = "no channel is z-scored, and other schemes need no mask"
+        branch = "inside the patient"
+        reason = f"cropping leaves {relative_size:.0%}: much of the image is zero and would shift mean and deviation"
     else:
+        branch = "all voxels"
         reason = f"cropping leaves {relative_size:.0%}, so the zero background is small and counts with the rest"
-    return Because(value, reason, (), (empty,), "inside the patient" if any(value) else "all voxels")
+    return Because(value, reason, (), (empty,), branch)
 
 
 @source(
