@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from autoseg.core.errors import PlanError, did_you_mean
+from autoseg.core.numbers import number
 from autoseg.core.shown import Shown
 
 if TYPE_CHECKING:
@@ -57,10 +58,10 @@ class Threshold:
     def __str__(self) -> str:
         unit = f" {self.unit}" if self.unit else ""
         verdict = "holds" if self.holds else "does not hold"
-        return f"{self.quantity}: {self.value:.4g}{unit} {self.relation} {self.limit:.4g}{unit} {verdict}"
+        return f"{self.quantity}: {number(self.value, 4)}{unit} {self.relation} {number(self.limit, 4)}{unit} {verdict}"
 
     def __repr__(self) -> str:
-        return f"Threshold({self}, {self.margin:.4g} away)"
+        return f"Threshold({self}, {number(self.margin, 4)} away)"
 
 
 @dataclass(frozen=True, slots=True)

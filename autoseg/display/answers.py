@@ -87,6 +87,7 @@ def show_comparison(compared: Comparison) -> str:
         section(
             "First to turn",
             tag("p", tag("code", first.name), " ", _arrows(first.flipped), class_="as-line"),
+            text(f"{compared.earlier}.") if compared.earlier else None,
         )
         if first and first.flipped
         else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autoseg.core.decisions import Decision, Input, Trace
-from autoseg.core.numbers import is_number
+from autoseg.core.numbers import is_number, number
 from autoseg.core.shown import Shown
 
 WIDEST = 96  # characters of a value in text
@@ -42,7 +42,7 @@ class Answer(Shown):
             yield f"  why the rule: {decision.purpose}"
         if decision.branch:
             yield f"  branch taken: {decision.branch}"
-        yield from _block("compared", [f"{t}, {t.margin:.3g} away" for t in decision.thresholds])
+        yield from _block("compared", [f"{t}, {number(t.margin)} away" for t in decision.thresholds])
         inputs = [f"{i.name} = {in_words(i.value)}{_origin(i)}" for i in decision.inputs]
         yield from _block("from", inputs)
         tried = [f"{'*' if a.accepted else ' '} {in_words(a.value)}: {a.outcome}" for a in decision.tried]
@@ -81,7 +81,7 @@ def in_words(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return number(value, 4) if abs(value) >= 1e4 else f"{value:.4g}"
     if isinstance(value, list | tuple):
         joined = "x" if value and all(map(is_number, value)) else ", "
         return _cut(joined.join(map(in_words, value)))

@@ -97,6 +97,8 @@ def axis_order(*, target_spacing: Spacing) -> Because[Axes]:
         unit="mm",
     )
     order = (axis, *(a for a in range(3) if a != axis))
+    if len(set(target_spacing)) == 1:
+        return Because(order, "all axes are equally fine", branch="as it is")
     reason = "axis 0 is the coarsest already" if first.holds else f"axis {axis} is the coarsest, so it comes first"
     return Because(order, reason, (), (first,), "as it is" if first.holds else "coarsest axis first")
 
