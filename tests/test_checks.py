@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import nibabel as nib
@@ -515,3 +516,13 @@ def test_displacement_is_counted_in_voxels_of_the_image():
     image = Grid.of((4, 4, 4), (2.0, 1.0, 1.0))
     assert displacement(replace(image, origin=(0.0, 0.0, 4.0)), image) == 2.0
     assert displacement(image, image) == 0.0
+
+
+def test_how_well_labels_and_edges_meet_is_said_in_plain_words(folder):
+    moved_label(folder)
+    (finding,) = check(opened(folder))
+    assert re.search(
+        r"at the border of the labels the image changes [\d.]+ times as strongly as around it if one is laid on the "
+        r"other voxel on voxel, [\d.]+ times if both lie where their headers say, (so the|which)",
+        finding.message,
+    )

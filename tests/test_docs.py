@@ -8,6 +8,7 @@ import inspect
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import autoseg
@@ -58,3 +59,10 @@ def test_the_cells_that_answer_the_ten_questions_run_whatever_the_data(sample):
         code = block.replace('open_dataset("your folder")', f"sample_dataset({sample!r})")
         exec(compile(code.replace("minutes=5", "minutes=0.02"), "questions.md", "exec"), namespace)
     assert namespace["evaluation"].mean >= 0
+    constant, spiked = np.full((4, 4), 7.0, np.float32), np.linspace(0, 1, 400, dtype=np.float32).reshape(20, 20)
+    spiked[0, 0] = 1e6
+    assert np.isfinite(namespace["robust"](constant, None)).all()
+    assert namespace["robust"](spiked, None).mean() > 0.4, "one bright voxel sets no scale"
+    plan = namespace["plan"]
+    changed = plan.compare(plan.what_if(spacing=namespace["wrong"])).changes
+    assert any(change.name.endswith("/topology") for change in changed), "another spacing makes another network"

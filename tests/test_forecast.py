@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import autoseg
 from autoseg.core.errors import PlanError, TrainingError
+from autoseg.core.numbers import duration
 from autoseg.networks.unet import build_unet
 from autoseg.planning.forecast import dataset_bytes, forecast, forward_operations
 from autoseg.planning.planner import make_plan
@@ -106,3 +107,24 @@ def test_forecasts_and_sessions_show_themselves():
 def test_impossible_forecasts_are_refused(arguments, message):
     with pytest.raises(PlanError, match=message):
         forecast(make_plan(fingerprint_of((60, 70, 60))), **arguments)
+
+
+@pytest.mark.parametrize(("preset", "hours"), [("default", 9), ("resenc_m", 12), ("resenc_l", 35), ("resenc_xl", 66)])
+def test_an_estimate_is_near_the_published_hours_of_each_preset(preset, hours):
+    estimated = forecast(make_plan(BRAIN, autoseg.Budget(preset=preset)), gpu="A100").epoch_seconds * 1000 / 3600
+    assert estimated == pytest.approx(hours, rel=0.2)
+
+
+def test_small_patches_take_the_time_that_launching_them_takes():
+    plan = make_plan(SMALL).what_if({"2d/batch_size": 366})
+    assert forecast(plan, "2d", gpu="A100").epoch_seconds == pytest.approx(10, rel=0.2)  # as published
+    assert forecast(plan, "3d_fullres", gpu="H100").epoch_seconds > 5
+
+
+def test_a_time_is_told_alike_in_text_and_on_the_card_and_how_sure_it_is():
+    costs = forecast(make_plan(SMALL), "2d", gpu="A100")
+    for shown in (repr(costs), costs._repr_html_()):
+        assert duration(costs.epoch_seconds) in shown
+        assert "a rough estimate, often off by a factor of two" in shown
+    measured = forecast(make_plan(SMALL), probe=lambda configuration: 2.0)
+    assert "rough" not in repr(measured) + measured._repr_html_()

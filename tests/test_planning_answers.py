@@ -8,12 +8,14 @@ import pytest
 from planning_examples import fingerprint_of
 from test_planning_golden import PRESET_OF, golden
 
+from autoseg.core.decisions import NO_REASON
 from autoseg.core.errors import PlanError
 from autoseg.display import render
 from autoseg.interop.nnunet_plans import fingerprint_from_nnunet
-from autoseg.planning.answers import in_words
+from autoseg.planning.answers import BLUEPRINT, in_words
 from autoseg.planning.budget import Budget
 from autoseg.planning.planner import make_plan
+from autoseg.training.blueprint import Blueprint
 
 CASCADE = make_plan(fingerprint_of((400, 400, 400), channels=("CT", "T2")))
 SMALL = make_plan(fingerprint_of((40, 40, 40)))
@@ -101,6 +103,15 @@ def test_a_given_value_says_who_gave_it():
     assert "because given by you" in repr(CASCADE.what_if(batch_size=3).why("2d/batch_size"))
 
 
+def test_what_no_dataset_decides_is_answered_by_where_it_is_fixed():
+    fixed = {d.name for d in Blueprint.nnunet().trace} - {d.short_name for d in SMALL.trace}
+    assert fixed == set(BLUEPRINT.split())
+    for name in fixed:
+        answer = SMALL.why(name)
+        assert f"does not depend on the data; autoseg.Blueprint.nnunet().trace['{name}']" in repr(answer)
+        assert "the same for every dataset" in render(answer)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -145,3 +156,22 @@ def test_a_function_goes_by_its_name():
 
 def test_long_values_are_cut():
     assert len(in_words(tuple("abcdefgh" * 30))) == 96
+
+
+def test_every_rule_that_compares_or_counts_says_why_there_is_such_a_rule():
+    looked_up = {"median_shape", "spacing", "network"}
+    inherited = {d.name for d in CASCADE.trace if d.name.startswith("3d_cascade_fullres/")}
+    for decision in CASCADE.trace:
+        if decision.short_name not in looked_up and decision.name not in inherited:
+            assert decision.purpose, decision.name
+            assert f"why the rule: {decision.purpose}" in repr(CASCADE.why(decision.name))
+    assert "arbitrary" in CASCADE.trace["3d_fullres/patch_size"].purpose
+    assert CASCADE.trace["2d/blocks"].purpose == NO_REASON
+
+
+def test_where_dice_is_computed_shows_the_share_that_was_compared():
+    for plan, share in ((CASCADE, "3.3% of the image, less than 25%"), (SMALL, "100% of the image, 25% or more")):
+        assert share in plan.trace["3d_fullres/batch_dice"].reason
+    dropped = SMALL.what_if(shape=(204, 204, 204)).trace["3d_fullres/batch_dice"].reason
+    assert "a patch shows much" not in dropped
+    assert "hardly fewer voxels" in dropped

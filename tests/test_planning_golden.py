@@ -83,3 +83,33 @@ def test_the_comparison_sees_a_changed_number() -> None:
     theirs = {"patch": [128, 96], "spacing": [1.0, 0.7]}
     found = differences({"patch": [128, 97], "spacing": [1.0, 0.70001]}, theirs)
     assert sorted(found) == ["/patch[1]: 97 instead of 96", "/spacing[1]: 0.70001 instead of 0.7"]
+
+
+AGREES = {  # branch of a decision: what is said of the candidate it takes
+    "memory decides": "as many patches as memory holds",
+    "dataset decides": "% of the dataset's voxels",
+    "smallest batch": "the smallest batch allowed",
+    "median": "the median of all cases",
+    "10th percentile": "10th percentile",
+    "just above the next axis": "just above the next axis",
+    "the median image fits": "fits: ",
+    "shortened until it fits": "fits: ",
+    "planned": "a patch of ",
+}
+
+
+def test_of_all_candidates_one_is_marked_as_chosen_and_it_is_what_was_decided(reference: Path) -> None:
+    seen = set()
+    for entry in golden(reference):
+        fingerprint = fingerprint_from_nnunet(entry["fingerprint"], entry["dataset"])
+        for memory in (8, 0.5):
+            for decision in make_plan(fingerprint, Budget(memory_gb=memory)).trace:
+                chosen = [attempt for attempt in decision.tried if attempt.accepted]
+                if not decision.tried or decision.branch == "dropped":
+                    assert chosen == []
+                    continue
+                assert [attempt.value for attempt in chosen] == [decision.value], (entry["id"], decision.name)
+                assert AGREES[decision.branch] in chosen[0].outcome, (entry["id"], decision.name)
+                assert len({(a.value, a.outcome) for a in decision.tried}) == len(decision.tried)
+                seen.add(decision.branch)
+    assert seen == set(AGREES) - {"just above the next axis"}, "no golden dataset is finer than its next axis"

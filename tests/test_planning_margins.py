@@ -166,3 +166,15 @@ def test_a_case_tips_a_decision_exactly_where_another_branch_is_taken_or_another
                 assert (decision.name, case.name) in tipped
             if not flipped and now.value == decision.value:
                 assert (decision.name, case.name) not in tipped
+
+
+def test_axes_that_are_equally_fine_are_no_comparison():
+    assert "axis_order" not in {m.decision for m in PLAN.margins()}
+    assert "axis_order" in {m.decision for m in PLAN.what_if(spacing=(3.0, 1.0, 1.0)).margins()}
+
+
+def test_large_numbers_are_written_out():
+    (margin,) = [m for m in PLAN.what_if(shape=(40, 40, 40), cases=1_000_000).margins()
+                 if m.decision == "2d/batch_size" and "memory" in m.threshold.quantity]  # fmt: skip
+    assert "2,000,000 patches holds" in str(margin)
+    assert "e+" not in str(margin) + repr(margin.threshold)

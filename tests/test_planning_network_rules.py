@@ -157,3 +157,23 @@ def test_what_is_cut_for_augmentation_holds_the_patch(fingerprint):
     for configuration in make_plan(fingerprint):
         cut = configuration.augmentation.initial_patch_size
         assert all(c >= p for c, p in zip(cut, configuration.patch_size, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("room", "cap", "taken"),
+    [
+        (2, 9, "as many patches as memory holds"),
+        (9, 2, "5% of the dataset's voxels"),
+        (2, 0, "the smallest batch allowed"),
+    ],
+)
+def test_candidates_for_the_batch_that_are_equal_stay_apart(room, cap, taken):
+    network = make_plan(fingerprint_of((64, 64, 64)))["3d_fullres"].network
+    elements = MEMORY.elements_of(network, (64, 64, 64))
+    memory = MemoryModel(Budget(memory_gb=8 * room / 2 * elements / MEMORY.limit(3)), labels=3)
+    because = network_rules.batch_size(
+        patch_size=(64, 64, 64), network=network, memory=memory, dataset_shape=(64.0, 64.0, 64.0 * 20 * cap), cases=1
+    )
+    assert because.value == 2
+    assert [attempt.value for attempt in because.tried] == [room, cap, 2]
+    assert [attempt.outcome for attempt in because.tried if attempt.accepted] == [taken]

@@ -242,3 +242,18 @@ def test_a_network_has_strides_of_one_and_more():
         replace(configuration().network, strides=((1, 1, 1), (2, 0, 2)))
     with pytest.raises(PlanError, match="need one number >= 1 an axis"):
         replace(configuration().network, kernel_sizes=((3, 3, 3), (3, 3)))
+
+
+def test_what_changed_before_the_first_branch_that_turned_is_named():
+    comparison = PLAN.compare(PLAN.what_if(spacing=(2.5, 1.0, 1.0)))
+    assert comparison.first.name != "target_spacing"
+    assert comparison.earlier == "target_spacing changed before it, but took the same branch"
+    assert f"\n  ({comparison.earlier})\n" in repr(comparison)
+    assert comparison.earlier in comparison._repr_html_()
+    assert PLAN.compare(PLAN.what_if(memory_gb=4)).earlier == ""
+
+
+def test_a_patch_that_fits_now_is_not_said_to_be_shortened():
+    back = PLAN.what_if(memory_gb=4).compare(PLAN)
+    assert back.first.flipped.endswith(" GB")
+    assert "shortened" not in back.first.flipped

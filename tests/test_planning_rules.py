@@ -7,10 +7,11 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from planning_examples import FACTS
+from planning_examples import FACTS, fingerprint_of
 
 from autoseg.data.normalization import CTNormalization, NoNormalization, RescaleTo01, RGBTo01, ZScore
 from autoseg.planning import rules
+from autoseg.planning.planner import make_plan
 
 SHAPE = (20.0, 200.0, 200.0)
 
@@ -116,3 +117,35 @@ def test_slices_have_the_shape_and_spacing_of_the_plans_last_axes():
 def test_another_spacing_has_its_shape_rounded_and_at_least_one_voxel():
     axes = {"target_spacing": (1.0, 1.0, 1.0), "axis_order": (0, 1, 2)}
     assert rules.shape_at(spacing=(4.0, 2.0, 1.0), median_shape=(1.0, 51.0, 60.0), **axes).value == (1, 26, 60)
+
+
+def test_a_fine_target_is_said_to_keep_the_slices_of_thin_sliced_cases():
+    because = target((5.0, 1.0, 1.0), fine=(4.0, 1.0, 1.0))
+    assert because.reason.endswith("the median, 5 mm, would throw slices of thin-sliced cases away")
+    assert [(a.value, a.accepted) for a in because.tried] == [((5.0, 1.0, 1.0), False), ((4.0, 1.0, 1.0), True)]
+
+
+@pytest.mark.parametrize("spacing", [(5.0, 1.0, 1.0), (1.0, 1.0, 1.0)])
+def test_a_percentile_that_is_the_median_is_no_other_candidate(spacing):
+    assert [a.value for a in target(spacing).tried] == [spacing]
+
+
+def test_why_the_median_is_kept_is_said_in_one_sentence():
+    assert target((2.9, 1.0, 1.0)).reason.startswith("the median of all cases: no axis is both coarse and short (")
+
+
+def test_pictures_have_no_slices_to_compare():
+    plan = make_plan(fingerprint_of((1, 64, 48), (999.0, 1.0, 1.0)))
+    decision = plan.trace["target_spacing"]
+    assert decision.value == (999.0, 1.0, 1.0)
+    assert decision.reason.startswith("pictures have no slices: 999 is nnU-Net's placeholder")
+    assert decision.tried == decision.thresholds == ()
+
+
+@pytest.mark.parametrize("left", [0.2, 1.0])
+def test_no_voxels_of_a_case_count_where_ct_takes_the_training_sets_numbers(left):
+    ct = CTNormalization(low=-500.0, high=600.0, mean=80.0, std=120.0)
+    because = rules.mask_background(relative_size=left, normalizations=(ct,))
+    assert (because.value, because.branch) == ((False,), "none")
+    mixed = rules.mask_background(relative_size=left, normalizations=(ct, ZScore()))
+    assert mixed.branch == ("inside the patient" if left < 0.75 else "all voxels")

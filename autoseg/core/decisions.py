@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from autoseg.core.errors import PlanError, did_you_mean
+from autoseg.core.numbers import number
 from autoseg.core.shown import Shown
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Kind = Literal["fixed", "rule-based", "empirical", "given"]
 Relation = Literal[">", ">=", "<", "<=", "!="]
+NO_REASON = "nnU-Net's choice; its authors give no reason"  # of a rule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +58,10 @@ class Threshold:
     def __str__(self) -> str:
         unit = f" {self.unit}" if self.unit else ""
         verdict = "holds" if self.holds else "does not hold"
-        return f"{self.quantity}: {self.value:.4g}{unit} {self.relation} {self.limit:.4g}{unit} {verdict}"
+        return f"{self.quantity}: {number(self.value, 4)}{unit} {self.relation} {number(self.limit, 4)}{unit} {verdict}"
 
     def __repr__(self) -> str:
-        return f"Threshold({self}, {self.margin:.4g} away)"
+        return f"Threshold({self}, {number(self.margin, 4)} away)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,7 @@ class Decision(Shown):
     branch: str = ""
     rule: str = ""
     source: str = ""
+    purpose: str = ""  # of the rule, as its authors give it
 
     @property
     def short_name(self) -> str:
@@ -126,9 +129,9 @@ Rule = Callable[..., Because[Any]]
 
 
 def source(
-    citation: str, *, kind: Kind = "rule-based"
+    citation: str, *, kind: Kind = "rule-based", purpose: str = ""
 ) -> Callable[[Callable[..., Because[T]]], Callable[..., Because[T]]]:
-    """Mark a rule with where it comes from, and with the kind of what it decides.
+    """Mark a rule with where it comes from, the kind of what it decides, and why its authors have such a rule.
 
     >>> @source("Isensee et al. 2021")
     ... def rule(*, cases):
@@ -138,7 +141,7 @@ def source(
     """
 
     def mark(rule: Callable[..., Because[T]]) -> Callable[..., Because[T]]:
-        rule.__dict__.update(source=citation, kind=kind)
+        rule.__dict__.update(source=citation, kind=kind, purpose=purpose)
         return rule
 
     return mark
@@ -261,6 +264,7 @@ class Ledger:
             branch=because.branch,
             rule=getattr(rule, "__name__", type(rule).__name__),
             source=source_of(rule),
+            purpose=getattr(rule, "purpose", ""),
         )
         self.decisions.append(decision)
         return decision

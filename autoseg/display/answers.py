@@ -15,7 +15,7 @@ from autoseg.display.words import count, duration, number, times, value_of
 from autoseg.interop.nnunet_edits import ExplainedKey, ExplainedPlan
 from autoseg.planning.alternatives import Change, Comparison
 from autoseg.planning.answers import Answer, in_words
-from autoseg.planning.forecast import Forecast
+from autoseg.planning.forecast import OFF, Forecast
 from autoseg.planning.margins import Margin, Margins
 
 OPEN = 3  # decisions shown at full length; of more, each folds
@@ -87,6 +87,7 @@ def show_comparison(compared: Comparison) -> str:
         section(
             "First to turn",
             tag("p", tag("code", first.name), " ", _arrows(first.flipped), class_="as-line"),
+            text(f"{compared.earlier}.") if compared.earlier else None,
         )
         if first and first.flipped
         else None
@@ -138,11 +139,12 @@ def forecast_parts(costs: Forecast) -> list[Html]:
         "GPU memory": f"{number(costs.gpu_memory_gb)} GB",
         "RAM": f"{number(costs.ram_gb)} GB",
         "disk": f"{number(costs.disk_gb)} GB",
-        "a training step": "unknown" if costs.step_seconds is None else f"{number(costs.step_seconds)} s",
+        "a training step": "unknown" if costs.step_seconds is None else duration(costs.step_seconds),
         "an epoch": "unknown" if costs.epoch_seconds is None else duration(costs.epoch_seconds),
     }
     known = ", ".join(costs.measured) or "nothing"
-    return [facts(essence), text(f"Measured: {known}. Estimated: {', '.join(costs.estimated)}.")]
+    note = f" The time is {OFF}." if costs.rough else ""
+    return [facts(essence), text(f"Measured: {known}. Estimated: {', '.join(costs.estimated)}.{note}")]
 
 
 @render.register

@@ -72,6 +72,8 @@ def origins(decision: Decision) -> list[Html]:
         parts.append(section("Made from", *(source_of(i) for i in inputs)))
     if decision.tried:
         parts.append(section("Tried", attempts_table(decision.tried, decision.short_name)))
+    if decision.purpose:
+        parts.append(text("Why the rule: ", decision.purpose))
     if decision.source:
         parts.append(text("Source: ", decision.source))
     return parts

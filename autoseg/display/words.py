@@ -8,30 +8,15 @@ from dataclasses import fields, is_dataclass
 from itertools import groupby
 from typing import Any
 
+from autoseg.core.numbers import MINUS as MINUS
+from autoseg.core.numbers import duration as duration
 from autoseg.core.numbers import is_number
+from autoseg.core.numbers import number as number
 
-MINUS = "−"
 LONGEST = 300  # characters of one value; more is cut
 MANY = 16  # values of a sequence, such as a histogram, beyond which only their number is told
 GEOMETRIC = ("size", "shape", "divisor")  # decisions of these names are voxels along the axes
 MILLIMETRES = ("spacing", "lowres")
-
-
-def number(value: float, digits: int = 3) -> str:
-    """A number with `digits` significant digits, thousands apart, and no exponent within reason.
-
-    >>> number(1234567), number(0.02713), number(3.0), number(float("nan"))
-    ('1,234,567', '0.0271', '3', '–')
-    """
-    value = float(value)
-    if math.isnan(value):
-        return "–"
-    if math.isinf(value) or (value and not 1e-4 <= abs(value) < 1e12):
-        return f"{value:.{digits}g}"
-    if value == int(value) or abs(value) >= 10 ** (digits - 1):
-        return f"{value:,.0f}".replace("-", MINUS)
-    decimals = max(digits - 1 - math.floor(math.log10(abs(value))), 0)
-    return f"{value:.{decimals}f}".rstrip("0").rstrip(".").replace("-", MINUS)
 
 
 def score(value: float, decimals: int = 3) -> str:
@@ -59,21 +44,6 @@ def count(amount: int, noun: str, plural: str = "") -> str:
     ('1 case', '1,200 cases')
     """
     return f"{amount:,} {noun if amount == 1 else plural or noun + 's'}"
-
-
-def duration(seconds: float) -> str:
-    """A time span, two units at most.
-
-    >>> duration(0.42), duration(75), duration(7321)
-    ('0.42 s', '1 min 15 s', '2 h 2 min')
-    """
-    if seconds < 60:
-        return f"{number(seconds, 2 if seconds < 10 else 3)} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
 def size(byte_count: float) -> str:

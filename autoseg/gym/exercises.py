@@ -7,7 +7,7 @@ from types import EllipsisType
 from typing import Any
 
 from autoseg.core.errors import DatasetError, did_you_mean
-from autoseg.core.numbers import is_number, is_whole
+from autoseg.core.numbers import is_number, is_whole, number
 from autoseg.core.shown import Shown
 from autoseg.data.checks import Findings, check
 from autoseg.data.dataset import Dataset
@@ -95,7 +95,7 @@ class Exercise(Shown):
             found = "The check-up finds something." if said == NOTHING else "It finds nothing of the kind."
             return f"{found} {LOOK[str(said)]}"
         numbers = [
-            f"Is {t.value:.4g} {t.relation} {t.limit:.4g}{f' {t.unit}' if t.unit else ''} ({t.quantity})?"
+            f"Is {number(t.value, 4)} {t.relation} {number(t.limit, 4)}{f' {t.unit}' if t.unit else ''} ({t.quantity})?"
             for t in evidence.decisions[0].thresholds
         ]
         return " ".join([self.question.hint, *numbers])

@@ -31,7 +31,7 @@ SPACING = Question(
     asks="Which target spacing does the planner choose along the coarsest axis?",
     choices={
         "median": "the median of all cases, as along every other axis",
-        "10th percentile": "the 10th percentile, so that fewer slices are invented",
+        "10th percentile": "the 10th percentile, so that thin-sliced cases keep their detail",
         "just above the next axis": "the 10th percentile, but no finer than the next axis",
     },
     hint="Only an axis that is both coarse, beyond three times the next, and short, below a third of the others' "
@@ -83,7 +83,11 @@ NORMALIZATION = Question(
 )
 MASK = Question(
     asks="Which voxels count for mean and deviation when a case is normalized?",
-    choices={"inside the patient": "only those that are not zero", "all voxels": "all, the zero background too"},
+    choices={
+        "inside the patient": "only those that are not zero",
+        "all voxels": "all, the zero background too",
+        "none": "none of the case: the training set's numbers are taken",
+    },
     hint="The median share of voxels that cropping to what is not zero leaves is compared with three quarters; "
     "and only mean and deviation of a case can be shifted by them.",
     decision="mask_background",

@@ -167,6 +167,14 @@ class Comparison(Shown):
         return next(iter(flipped or self.changes), None)
 
     @property
+    def earlier(self) -> str:
+        """That another decision changed before the first that turned; nothing where none did."""
+        begun = next(iter(self.changes), None)
+        if begun is None or self.first is begun:
+            return ""
+        return f"{begun.name} changed before it, but took the same branch"
+
+    @property
     def followers(self) -> tuple[Change, ...]:
         """The changes that depend on the first one."""
         if self.first is None:
@@ -189,10 +197,12 @@ class Comparison(Shown):
             )
         lines = [f"changed: {cause}" for cause in self.causes]
         if self.first is not None:
-            lines.append(f"first: {self.first}" + (f"\n  {self.first.flipped}" if self.first.flipped else ""))
+            turned = f"first to turn: {self.first}\n  {self.first.flipped}"
+            lines.append(turned if self.first.flipped else f"first: {self.first}")
             pulled = len(self.followers)
             others = f"{pulled} other decision{'s' * (pulled > 1)}"
             lines.append(f"  which pulled {others} along" if pulled else "  and nothing else with it")
+            lines += [f"  ({self.earlier})"] * bool(self.earlier)
         return "\n".join(lines + [f"  {change}" for change in self.changes])
 
 
@@ -223,7 +233,7 @@ def flipped(before: Decision | None, after: Decision | None) -> str:
     for first, second, words in ((before, after, "fitted, now it is"), (after, before, "fits now, it was")):
         for attempt in second.tried:
             if attempt.value == first.value and not attempt.accepted and "memory_gb" in attempt.numbers:
-                return f"{in_words(attempt.value)} {words} {attempt.outcome}"
+                return f"{in_words(attempt.value)} {words} too large: {attempt.numbers['memory_gb']:.3g} GB"
     return ""
 
 

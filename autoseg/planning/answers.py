@@ -7,10 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from autoseg.core.decisions import Decision, Input, Trace
-from autoseg.core.numbers import is_number
+from autoseg.core.numbers import is_number, number
 from autoseg.core.shown import Shown
 
 WIDEST = 96  # characters of a value in text
+BLUEPRINT = (  # decided once for all datasets, by what planning cannot see
+    "epochs minutes iterations_per_epoch batch_voxels patch_voxels base_features optimizer learning_rate schedule "
+    "momentum weight_decay gradient_clip weight_averaging deep_supervision foreground_fraction mirroring precision "
+    "compiled validation_cases loss sampler"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +38,11 @@ class Answer(Shown):
     def _lines(self, decision: Decision) -> Iterator[str]:
         yield f"{decision.name} = {in_words(decision.value)} ({decision.kind})"
         yield f"  because {decision.reason}"
+        if decision.purpose:
+            yield f"  why the rule: {decision.purpose}"
         if decision.branch:
             yield f"  branch taken: {decision.branch}"
-        yield from _block("compared", [f"{t}, {t.margin:.3g} away" for t in decision.thresholds])
+        yield from _block("compared", [f"{t}, {number(t.margin)} away" for t in decision.thresholds])
         inputs = [f"{i.name} = {in_words(i.value)}{_origin(i)}" for i in decision.inputs]
         yield from _block("from", inputs)
         tried = [f"{'*' if a.accepted else ' '} {in_words(a.value)}: {a.outcome}" for a in decision.tried]
@@ -44,6 +51,13 @@ class Answer(Shown):
         yield from _block("decides", [", ".join(after)] if after else [])
         if decision.source:
             yield f"  rule {decision.rule}: {decision.source}"
+
+
+def of_the_blueprint(name: str) -> Answer:
+    """Where the answer is to a question that no dataset has a say in."""
+    reason = f"it does not depend on the data; autoseg.Blueprint.nnunet().trace[{name!r}] says what is used, and why"
+    fixed = Decision(name=name, value="the same for every dataset", kind="fixed", reason=reason)
+    return Answer(name, (fixed,), Trace((fixed,)))
 
 
 def _block(title: str, lines: list[str]) -> Iterator[str]:
@@ -67,7 +81,7 @@ def in_words(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return number(value, 4) if abs(value) >= 1e4 else f"{value:.4g}"
     if isinstance(value, list | tuple):
         joined = "x" if value and all(map(is_number, value)) else ", "
         return _cut(joined.join(map(in_words, value)))

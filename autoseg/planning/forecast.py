@@ -1,7 +1,10 @@
 """What a configuration will cost before it is run: GPU memory, RAM, disk, and the time of an epoch.
 
 Memory, RAM and disk are arithmetic. Time is measured where a probe of real steps is given, and else estimated from the
-number of multiplications and what a device does in a second; the forecast says which.
+number of multiplications and what a device does in a second; the forecast says which. That estimate's two constants fit
+what nnU-Net's documentation publishes: 10 s for 250 batches of 366 slices of hippocampi (benchmarking.md) and 9, 12,
+35 and 66 hours for 1000 epochs of its presets (resenc_presets.md), all on an A100; and 75 to 99 s for an epoch of
+3d_fullres on a V100 (expected_epoch_times.md).
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoseg.core.errors import PlanError, did_you_mean
-from autoseg.core.numbers import is_number, is_positive
+from autoseg.core.numbers import duration, is_number, is_positive
 from autoseg.core.shown import Shown
 from autoseg.core.types import Shape
 from autoseg.planning.configuration import Configuration, NetworkSpec
@@ -21,7 +24,9 @@ from autoseg.planning.memory import MemoryModel
 from autoseg.planning.plan import Plan
 
 Probe = Callable[[Configuration], float]  # seconds of one training step, measured on this machine
-USED = 0.25  # of a device's published peak: an assumption, 3D convolutions rarely reach more
+USED = 0.18  # of a device's published peak
+FLOOR = 0.025  # seconds that a step takes however little there is to compute: to launch kernels, and to bring data
+OFF = "a rough estimate, often off by a factor of two"
 ITERATIONS = 250  # of an epoch in nnU-Net's recipe
 VALIDATION = 50 / 3  # its validation batches, a forward pass each, in units of training steps
 RUNTIME_GB = 1.5  # Python, torch and its libraries
@@ -60,8 +65,14 @@ class Forecast(Shown):
     measured: tuple[str, ...]
     estimated: tuple[str, ...]
 
+    @property
+    def rough(self) -> bool:
+        """Whether the time is an estimate."""
+        return "time" in self.estimated
+
     def __repr__(self) -> str:
-        time = "unknown: give a probe or a gpu" if self.epoch_seconds is None else f"{self.epoch_seconds / 60:.3g} min"
+        time = "unknown: give a probe or a gpu" if self.epoch_seconds is None else duration(self.epoch_seconds)
+        time += f", {OFF}" if self.rough else ""
         return (
             f"Forecast({self.configuration!r}: {self.gpu_memory_gb:.2g} GB of GPU memory, {self.ram_gb:.2g} GB of RAM, "
             f"{self.disk_gb:.2g} GB of disk)\n  an epoch: {time}\n"
@@ -139,11 +150,11 @@ def largest_case_bytes(plan: Plan, configuration: Configuration) -> float:
 
 
 def estimated_step_seconds(configuration: Configuration, gpu: str) -> float:
-    """Seconds of a training step on a device: forward and twice as much backward, at a quarter of its peak."""
+    """Seconds of a training step on a device: forward and twice as much backward, at a share of its peak."""
     if gpu not in DEVICES:
         raise PlanError(f"no figures of a GPU {gpu!r}. {did_you_mean(gpu, DEVICES)} Or give a probe, which measures.")
     operations = 3 * configuration.batch_size * forward_operations(configuration.network, configuration.patch_size)
-    return operations / (DEVICES[gpu].teraflops * 1e12 * USED)
+    return FLOOR + operations / (DEVICES[gpu].teraflops * 1e12 * USED)
 
 
 def forward_operations(network: NetworkSpec, patch_size: Shape) -> float:

@@ -10,7 +10,7 @@ from itertools import combinations
 
 import numpy as np
 
-from autoseg.core.decisions import Attempt, Because, Threshold, accepts, source
+from autoseg.core.decisions import NO_REASON, Attempt, Because, Threshold, accepts, source
 from autoseg.core.types import Shape, Spacing, by
 from autoseg.data.labels import Labels
 from autoseg.planning import given
@@ -39,7 +39,10 @@ TOO_SMALL_FOR_NNUNET = {  # by the number of stages
 ROOM_AROUND = 0.85  # a training patch is cut large enough for any rotation, and then for this much zoom
 
 
-@source("Isensee et al. 2021, Methods, 'Adaptation of network topology'; nnU-Net get_plans_for_configuration")
+@source(
+    "Isensee et al. 2021, Methods, 'Adaptation of network topology'; nnU-Net get_plans_for_configuration",
+    purpose="The search for a patch must begin with one that is too large, but more than the image is of no use",
+)
 @accepts(given.positive_numbers)
 def initial_patch_size(*, spacing: Spacing, median_shape: tuple[float, ...]) -> Because[tuple[float, ...]]:
     """As many millimetres along each axis, more voxels than fit anywhere, and no larger than the median image."""
@@ -53,7 +56,12 @@ def initial_patch_size(*, spacing: Spacing, median_shape: tuple[float, ...]) -> 
     return Because(value, reason + (f", cut to the median image along axis {', '.join(map(str, cut))}" if cut else ""))
 
 
-@source("Isensee et al. 2021, Methods, 'Adaptation of network topology'; nnU-Net get_plans_for_configuration")
+@source(
+    "Isensee et al. 2021, Methods, 'Adaptation of network topology'; nnU-Net get_plans_for_configuration",
+    purpose="A large patch is worth more than a large batch, since it shows more of the surroundings. Memory is "
+    "counted in elements, the values of all feature maps that convolutions write for one patch; how many fill 8 GB was "
+    "set so that plans are those of nnU-Net's first version: an arbitrary number, its authors say",
+)
 @accepts(given.patch_size)
 def patch_size(
     *,
@@ -92,7 +100,10 @@ def _patch_attempt(candidate: Candidate, memory: MemoryModel) -> Attempt:
     return Attempt(candidate.patch_size, outcome, numbers | {"axis": candidate.axis})
 
 
-@source("Isensee et al. 2021, Methods, 'Network topology'; nnU-Net get_pool_and_conv_props")
+@source(
+    "Isensee et al. 2021, Methods, 'Network topology'; nnU-Net get_pool_and_conv_props",
+    purpose="Halving down to a few voxels lets the deepest stage see the whole patch",
+)
 @accepts(given.topology)
 def topology(*, spacing: Spacing, initial_patch_size: tuple[float, ...], patch_size: Shape) -> Because[Topology]:
     """Halve each axis while four voxels remain, the finest axes first; kernels of 1 along an axis that is coarse."""
@@ -127,7 +138,11 @@ def _halvings_left(spacing: Spacing, bottom: tuple[float, ...], divisor: Shape) 
     ]
 
 
-@source("Isensee et al. 2021, Methods, 'Network architecture'; nnU-Net UNet_max_features_2d, _3d", kind="fixed")
+@source(
+    "Isensee et al. 2021, Methods, 'Network architecture'; nnU-Net UNet_max_features_2d, _3d",
+    kind="fixed",
+    purpose="The limit keeps the model small",
+)
 @accepts(given.one_number_a_stage)
 def features(*, topology: Topology) -> Because[tuple[int, ...]]:
     """32 channels at full resolution, doubled with each halving up to 320 (3D) or 512 (2D)."""
@@ -135,7 +150,11 @@ def features(*, topology: Topology) -> Because[tuple[int, ...]]:
     return Because(value, f"32, doubled with each stage, at most {512 if len(topology.divisor) == 2 else 320}")
 
 
-@source("Isensee et al. 2021, Methods, 'Network architecture'; Isensee et al. 2024 (residual)", kind="fixed")
+@source(
+    "Isensee et al. 2021, Methods, 'Network architecture'; Isensee et al. 2024 (residual)",
+    kind="fixed",
+    purpose=NO_REASON,
+)
 @accepts(given.two_block_lists)
 def blocks(*, topology: Topology, budget: Budget) -> Because[tuple[tuple[int, ...], tuple[int, ...]]]:
     """How deep each stage is: (encoder, decoder)."""
@@ -175,7 +194,11 @@ def network(
     return Because(value, f"a {kind} U-Net of {topology.stages} stages: {inputs} in, {labels.outputs} output(s)")
 
 
-@source("Isensee et al. 2021, Methods, 'Batch size'; nnU-Net get_plans_for_configuration")
+@source(
+    "Isensee et al. 2021, Methods, 'Batch size'; nnU-Net get_plans_for_configuration",
+    purpose="Two at least, since gradients of fewer are noisy; a small share of the dataset at most, a "
+    "precaution against overfitting",
+)
 @accepts(given.batch_size)
 def batch_size(
     *, patch_size: Shape, network: NetworkSpec, memory: MemoryModel, dataset_shape: tuple[float, ...], cases: int
@@ -198,16 +221,21 @@ def batch_size(
         ),
     )
     share = f"{100 * budget.dataset_fraction:g}% of the dataset's voxels"
-    outcomes = {room: "as many patches as memory holds", cap: share, SMALLEST_BATCH: "the smallest batch allowed"}
-    tried = tuple(Attempt(size, outcome, accepted=size == value) for size, outcome in outcomes.items())
-    reason = f"memory holds {room} patches, {share} allow {cap}; never below {SMALLEST_BATCH}"
-    branch = (
-        "smallest batch" if min(room, cap) < SMALLEST_BATCH else f"{'memory' if room <= cap else 'dataset'} decides"
+    branch = "smallest batch" if value > min(room, cap) else "memory decides" if room <= cap else "dataset decides"
+    candidates = (
+        (room, "as many patches as memory holds", "memory decides"),
+        (cap, share, "dataset decides"),
+        (SMALLEST_BATCH, "the smallest batch allowed", "smallest batch"),
     )
+    tried = tuple([Attempt(size, outcome, accepted=decides == branch) for size, outcome, decides in candidates])
+    reason = f"memory holds {room} patches, {share} allow {cap}; never below {SMALLEST_BATCH}"
     return Because(value, reason, tried, thresholds, branch)
 
 
-@source("Isensee et al. 2021, Methods, 'Data augmentation'; nnU-Net configure_rotation_dummyDA_mirroring")
+@source(
+    "Isensee et al. 2021, Methods, 'Data augmentation'; nnU-Net configure_rotation_dummyDA_mirroring",
+    purpose=NO_REASON,
+)
 @accepts(given.augmentation)
 def augmentation(*, patch_size: Shape) -> Because[AugmentationSettings]:
     """What may be rotated and mirrored, and how much is cut around a patch so that nothing is missing afterwards."""

@@ -15,7 +15,7 @@ from autoseg.core.types import Axes, PathLike, Shape, Spacing, by
 from autoseg.data.fingerprint import Fingerprint
 from autoseg.data.normalization import Normalization
 from autoseg.planning.alternatives import Comparison, changed_plan, compare_plans
-from autoseg.planning.answers import Answer
+from autoseg.planning.answers import BLUEPRINT, Answer, of_the_blueprint
 from autoseg.planning.budget import Budget
 from autoseg.planning.configuration import AugmentationSettings, Configuration, NetworkSpec, Resampling
 from autoseg.planning.margins import Margins, margins_of
@@ -86,10 +86,13 @@ class Plan(Shown):
         """Why a decision was taken: its rule, inputs, thresholds, every candidate of a search, and its source.
 
         A short name such as ``patch_size`` answers for every configuration; ``"3d_fullres"`` answers for all of its
-        decisions; a configuration that there is not answers why. Raises `PlanError` with a suggestion for other names.
+        decisions; a configuration that there is not answers why; what the blueprint fixes, such as ``loss``, answers
+        where to look. Raises `PlanError` with a suggestion for other names.
         """
         if name in DECIDING and name not in self:
             return Answer(name, (self.trace[DECIDING[name]],), self.trace)
+        if name in BLUEPRINT.split():
+            return of_the_blueprint(name)
         return Answer(name, self.trace.named(name), self.trace)
 
     def what_if(self, changes: Mapping[str, Any] | None = None, /, **named: Any) -> Plan:

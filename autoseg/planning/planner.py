@@ -11,7 +11,7 @@ from autoseg.data.fingerprint import Fingerprint
 from autoseg.planning import network_rules, resolution_rules, rules
 from autoseg.planning.budget import Budget
 from autoseg.planning.configuration import Configuration
-from autoseg.planning.facts import Facts, check_fingerprint
+from autoseg.planning.facts import Facts, check_fingerprint, is_planar
 from autoseg.planning.given import check_budget, check_names, plain_values
 from autoseg.planning.memory import MemoryModel
 from autoseg.planning.plan import Plan
@@ -65,7 +65,11 @@ def make_plan(fingerprint: Fingerprint, budget: Budget = DEFAULT, *, given: Mapp
 
     for name, draft in drafts.items():
         draft["batch_dice"] = log.decide(
-            f"{name}/batch_dice", resolution_rules.batch_dice, configuration=name, lowres=lowres
+            f"{name}/batch_dice",
+            resolution_rules.batch_dice,
+            configuration=name,
+            lowres=lowres,
+            lowres_reason=lowres.reason,
         )
     if cascade.value:
         drafts["3d_cascade_fullres"] = network.inherit("3d_cascade_fullres", drafts["3d_fullres"])
@@ -107,6 +111,7 @@ def _decide_images(log: Ledger, fingerprint: Fingerprint, facts: Facts) -> _Imag
         median_spacing=facts.median_spacing,
         fine_spacing=facts.fine_spacing,
         median_shape=facts.median_shape,
+        pictures=all(map(is_planar, fingerprint.cases)),
     )
     order = log.decide("axis_order", rules.axis_order, target_spacing=target)
     shape = log.decide(

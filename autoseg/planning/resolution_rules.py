@@ -18,7 +18,11 @@ COARSER = 1.03  # spacing grows by 3% a step
 WORTH_IT = 2.0  # a low resolution has at most half the voxels of the full one
 
 
-@source("Isensee et al. 2021, Methods, 'Configuration of the 3D U-Net cascade'; nnU-Net plan_experiment")
+@source(
+    "Isensee et al. 2021, Methods, 'Configuration of the 3D U-Net cascade'; nnU-Net plan_experiment",
+    purpose="A patch that is small beside the image lacks surroundings. Why a quarter, and why half the voxels, "
+    "nnU-Net's authors do not say",
+)
 @accepts(given.lowres)
 def lowres(
     *, spacing: Spacing, median_shape: tuple[float, ...], patch_size: Shape, memory: MemoryModel
@@ -33,7 +37,7 @@ def lowres(
     )
     if not view.holds:
         return Because(
-            None, f"a patch shows {view.value:.0%} of the image, enough to see it whole", (), (view,), "not needed"
+            None, f"a patch shows {view.value:.0%} of the image, {SMALL_VIEW:.0%} or more", (), (view,), "not needed"
         )
     tried: list[Attempt] = []
     share, coarse, voxels = view.value, spacing, full_voxels
@@ -53,7 +57,8 @@ def lowres(
     last = tried[-1]
     tried[-1] = Attempt(last.value, last.outcome, last.numbers, accepted=smaller.holds)
     if smaller.holds:
-        reason = f"a patch shows only {view.value:.1%} of the image; at {by(coarse, 3)} mm it shows {share:.0%}"
+        little = f"a patch shows {view.value:.1%} of the image, less than {SMALL_VIEW:.0%}"
+        reason = f"{little}; at {by(coarse, 3)} mm it shows {share:.0%}"
         return Because(coarse, reason, tuple(tried), (view, smaller), "planned")
     reason = f"at {by(coarse, 3)} mm a patch would show {share:.0%}, but with hardly fewer voxels: {smaller}"
     return Because(None, reason, tuple(tried), (view, smaller), "dropped")
@@ -82,7 +87,10 @@ def no_lowres(*, dimensions: tuple[int, ...]) -> Because[None]:
     return Because(None, "the images are 2D, and low resolutions are planned for 3D only")
 
 
-@source("Isensee et al. 2021, Methods, 'Configuration of the 3D U-Net cascade'; nnU-Net plan_experiment")
+@source(
+    "Isensee et al. 2021, Methods, 'Configuration of the 3D U-Net cascade'; nnU-Net plan_experiment",
+    purpose="The first stage sees the surroundings, the second the details",
+)
 @accepts(given.cascade)
 def cascade(*, lowres: Spacing | None, lowres_reason: str, compared: tuple[Threshold, ...]) -> Because[bool]:
     """A low resolution is refined at the full one, wherever it exists."""
@@ -91,16 +99,23 @@ def cascade(*, lowres: Spacing | None, lowres_reason: str, compared: tuple[Thres
     return Because(True, "the low resolution sees the whole, the full one refines what it found", (), compared, "yes")
 
 
-@source("Isensee et al. 2021, Methods, 'Training'; nnU-Net plan_experiment")
+@source(
+    "Isensee et al. 2021, Methods, 'Training'; nnU-Net plan_experiment",
+    purpose="Networks that see nearly whole images have a Dice for each; for others, the patches of a batch stand "
+    "for one volume (Isensee et al. 2018)",
+)
 @accepts(given.yes_or_no)
-def batch_dice(*, configuration: str, lowres: Spacing | None) -> Because[bool]:
+def batch_dice(*, configuration: str, lowres: Spacing | None, lowres_reason: str) -> Because[bool]:
     """Dice over the whole batch where a patch shows little of the image, over each patch where it shows most."""
     together, apart = "over the batch as one", "over each patch"
     if configuration == "2d":
-        return Because(True, f"a slice shows few classes, so Dice is computed {together}", branch=together)
-    if configuration == "3d_lowres" or lowres is None:
-        return Because(False, f"a patch shows much of the image, so Dice is computed {apart}", branch=apart)
-    return Because(True, f"patches show little of the image, so Dice is computed {together}", branch=together)
+        return Because(True, f"in 2d, Dice is always computed {together}", branch=together)
+    if configuration == "3d_lowres":
+        reason = f"at the low resolution a patch shows much of the image, so Dice is computed {apart}"
+        return Because(False, reason, branch=apart)
+    if lowres is None:
+        return Because(False, f"no low resolution ({lowres_reason}), so Dice is computed {apart}", branch=apart)
+    return Because(True, f"a low resolution ({lowres_reason}), so Dice is computed {together}", branch=together)
 
 
 @source("nnU-Net plans: 3d_cascade_fullres inherits from 3d_fullres")

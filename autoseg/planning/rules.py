@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from autoseg.core.decisions import Attempt, Because, Threshold, accepts, source
+from autoseg.core.decisions import NO_REASON, Attempt, Because, Threshold, accepts, source
 from autoseg.core.types import Axes, Spacing
 from autoseg.data.fingerprint import Fingerprint, IntensityFacts
 from autoseg.data.normalization import CTNormalization, NoNormalization, Normalization, RescaleTo01, RGBTo01, ZScore
@@ -21,34 +21,44 @@ ANISOTROPY = 3.0  # beyond this ratio an axis counts as coarse
 MOSTLY_BACKGROUND = 0.75  # cropping that leaves less than this makes the background worth masking
 
 
-@source("Isensee et al. 2021, Methods, 'Image target spacing'; nnU-Net determine_fullres_target_spacing")
+@source(
+    "Isensee et al. 2021, Methods, 'Image target spacing'; nnU-Net determine_fullres_target_spacing",
+    purpose="A finer spacing makes more voxels and a longer training, so the median; but where slices are few, a "
+    "coarse one would cost accuracy by the artifacts of interpolation",
+)
 @accepts(given.three_spacings)
 def target_spacing(
-    *, median_spacing: Spacing, fine_spacing: Spacing, median_shape: tuple[float, ...]
+    *, median_spacing: Spacing, fine_spacing: Spacing, median_shape: tuple[float, ...], pictures: bool = False
 ) -> Because[Spacing]:
-    """The median; along a coarse axis of few voxels the 10th percentile, so that fewer slices are invented."""
+    """The median; along a coarse axis of few voxels the 10th percentile, which keeps thin-sliced cases' detail."""
     axis = int(np.argmax(median_spacing))
     coarse, short = _coarse_and_short(axis, median_spacing, median_shape)
-    finer = (*median_spacing[:axis], fine_spacing[axis], *median_spacing[axis + 1 :])
+    fine, median = fine_spacing[axis], median_spacing[axis]
+    finer = (*median_spacing[:axis], fine, *median_spacing[axis + 1 :])
     if not (coarse.holds and short.holds):
-        median = Attempt(median_spacing, "the median of all cases", accepted=True)
-        tried = (median, Attempt(finer, "only for a coarse and short axis"))
-        reason = f"the median of all cases, because {short if coarse.holds else coarse}"
+        other = (Attempt(finer, "only for a coarse and short axis"),) * (fine != median)
+        tried = (Attempt(median_spacing, "the median of all cases", accepted=True), *other)
+        reason = f"the median of all cases: no axis is both coarse and short ({short if coarse.holds else coarse})"
         return Because(median_spacing, reason, tried, (coarse, short), "median")
+    if pictures:
+        return Because(finer, f"pictures have no slices: {fine:g} is nnU-Net's placeholder; the rest is their median")
     limit = max(s for a, s in enumerate(median_spacing) if a != axis)
     bounded = Threshold(
         quantity=f"10th percentile of axis {axis}, against the next axis",
-        value=fine_spacing[axis],
+        value=fine,
         relation="<",
         limit=limit,
         unit="mm",
     )
-    reason = f"axis {axis} is coarse and short: its 10th percentile {fine_spacing[axis]:.4g} mm, not its median"
-    branch = "10th percentile"
+    reason, branch = f"axis {axis} is coarse and short: its 10th percentile, {fine:.4g} mm", "10th percentile"
     if bounded.holds:
         finer = (*median_spacing[:axis], limit + 1e-5, *median_spacing[axis + 1 :])
         reason, branch = f"{reason}, but no finer than the next axis, {limit:.4g} mm", "just above the next axis"
-    tried = (Attempt(median_spacing, "invents too many slices"), Attempt(finer, branch, accepted=True))
+    chosen, loss = Attempt(finer, branch, accepted=True), "throw slices of thin-sliced cases away"
+    if finer == median_spacing:
+        return Because(finer, reason, (chosen,), (coarse, short, bounded), branch)
+    reason += f"; the median, {median:.4g} mm, would {loss}"
+    tried = (Attempt(median_spacing, f"would {loss}"), chosen)
     return Because(finer, reason, tried, (coarse, short, bounded), branch)
 
 
@@ -71,7 +81,10 @@ def _coarse_and_short(axis: int, spacing: Spacing, shape: tuple[float, ...]) -> 
     return coarse, short
 
 
-@source("nnU-Net determine_transpose")
+@source(
+    "nnU-Net determine_transpose",
+    purpose="The 2d network takes its slices across the first axis",
+)
 @accepts(given.axis_order)
 def axis_order(*, target_spacing: Spacing) -> Because[Axes]:
     """The coarsest axis first, the others as they are, so that 2d slices are cut across it."""
@@ -84,6 +97,8 @@ def axis_order(*, target_spacing: Spacing) -> Because[Axes]:
         unit="mm",
     )
     order = (axis, *(a for a in range(3) if a != axis))
+    if len(set(target_spacing)) == 1:
+        return Because(order, "all axes are equally fine", branch="as it is")
     reason = "axis 0 is the coarsest already" if first.holds else f"axis {axis} is the coarsest, so it comes first"
     return Because(order, reason, (), (first,), "as it is" if first.holds else "coarsest axis first")
 
@@ -102,7 +117,10 @@ def resampled_median(spacings: np.ndarray, shapes: np.ndarray, target_spacing: S
     return tuple(middle.tolist())
 
 
-@source("nnU-Net plan_experiment: only 2d where the resampled images have a single slice")
+@source(
+    "nnU-Net plan_experiment: only 2d where the resampled images have a single slice",
+    purpose="A single slice leaves a 3D network nothing to see along its axis",
+)
 @accepts(given.dimensions)
 def dimensions(*, median_shape: tuple[float, ...]) -> Because[tuple[int, ...]]:
     """Whether there are slices to make a 3D network worth it; a 2d one is always planned."""
@@ -112,7 +130,11 @@ def dimensions(*, median_shape: tuple[float, ...]) -> Because[tuple[int, ...]]:
     return Because((2,), "the images have a single slice, so no 3D network is planned", (), (slices,), "only 2D")
 
 
-@source("Isensee et al. 2021, Methods, 'Intensity normalization'; nnU-Net get_normalization_scheme")
+@source(
+    "Isensee et al. 2021, Methods, 'Intensity normalization'; nnU-Net get_normalization_scheme",
+    purpose="CT numbers measure a physical property, which clipping and scaling all scans alike keeps; other "
+    "intensities mean nothing across scans",
+)
 @accepts(given.normalization)
 def normalization(*, channel: str, intensities: IntensityFacts) -> Because[Normalization]:
     """By the channel's name: ``CT`` has units that mean the same in every scan; anything unknown is z-scored."""
@@ -131,7 +153,10 @@ def normalization(*, channel: str, intensities: IntensityFacts) -> Because[Norma
     return Because(*scheme_and_reason)
 
 
-@source("Isensee et al. 2021, Methods, 'Intensity normalization'; nnU-Net determine_normalization_scheme")
+@source(
+    "Isensee et al. 2021, Methods, 'Intensity normalization'; nnU-Net determine_normalization_scheme",
+    purpose=NO_REASON,
+)
 @accepts(given.one_bool_a_channel)
 def mask_background(*, relative_size: float, normalizations: tuple[Normalization, ...]) -> Because[tuple[bool, ...]]:
     """Z-scores leave the background out where cropping took more than a quarter of the voxels."""
@@ -142,16 +167,22 @@ def mask_background(*, relative_size: float, normalizations: tuple[Normalization
         limit=MOSTLY_BACKGROUND,
     )
     value = tuple(empty.holds and isinstance(n, ZScore) for n in normalizations)
-    if any(value):
-        reason = f"cropping leaves {relative_size:.0%}: much of the image is zero and would shift mean and deviation"
+    if not any(isinstance(n, ZScore) for n in normalizations):
+        branch = "none"
+        reason = "no channel is z-scored: CT takes the training set's numbers, and other schemes need no such numbers"
     elif empty.holds:
-        reason = "no channel is z-scored, and other schemes need no mask"
+        branch = "inside the patient"
+        reason = f"cropping leaves {relative_size:.0%}: much of the image is zero and would shift mean and deviation"
     else:
+        branch = "all voxels"
         reason = f"cropping leaves {relative_size:.0%}, so the zero background is small and counts with the rest"
-    return Because(value, reason, (), (empty,), "inside the patient" if any(value) else "all voxels")
+    return Because(value, reason, (), (empty,), branch)
 
 
-@source("Isensee et al. 2021, Methods, 'Resampling'; nnU-Net determine_resampling, get_do_separate_z")
+@source(
+    "Isensee et al. 2021, Methods, 'Resampling'; nnU-Net determine_resampling, get_do_separate_z",
+    purpose="Interpolating across thick slices makes artifacts, which the nearest slice does not",
+)
 @accepts(given.resampling)
 def resampling(*, target_spacing: Spacing) -> Because[Resampling]:
     """Cubic for images, linear for labels; across a coarse axis nearest, decided case by case."""

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 
 from autoseg.core.errors import PlanError, TrainingError
-from autoseg.core.numbers import is_number
+from autoseg.core.numbers import duration, is_number
 from autoseg.core.shown import Shown
 from autoseg.data.fingerprint import Fingerprint
 from autoseg.networks.unet import full_resolution
 from autoseg.planning.budget import Budget
 from autoseg.planning.configuration import Configuration
-from autoseg.planning.forecast import DEVICES, Forecast, forecast
+from autoseg.planning.forecast import DEVICES, OFF, Forecast, forecast
 from autoseg.planning.plan import Plan
 from autoseg.planning.planner import make_plan
 from autoseg.training.blueprint import Blueprint
@@ -40,6 +40,8 @@ class Session(Shown):
 
     def __repr__(self) -> str:
         lines = [f"Session({self.configuration!r}, {self.blueprint!r})".replace("\n", "\n  ")]
+        if self.forecast.rough and self.forecast.epoch_seconds:
+            lines.append(f"  an epoch: {duration(self.forecast.epoch_seconds)}, {OFF}")
         return "\n".join([*lines, *(f"  given up: {what}" for what in self.given_up)])
 
 
@@ -85,9 +87,10 @@ def fit_session(
     Raises `TrainingError` for less than no time, `PlanError` for an unknown device.
 
     >>> autoseg.fit_session(fingerprint, minutes=60, gpu="T4")
-    Session('3d_fullres', Blueprint('nnunet': 809 epochs)
+    Session('3d_fullres', Blueprint('nnunet': 280 epochs)
         sgd, learning rate 0.01, polynomial schedule)
-      given up: 191 of 1,000 epochs; the learning rate falls faster
+      an epoch: 12.8 s, a rough estimate, often off by a factor of two
+      given up: 720 of 1,000 epochs; the learning rate falls faster
     """
     if not (is_number(minutes) and minutes > 0):
         raise TrainingError(f"a session of {minutes!r} minutes leaves no time to train.")

@@ -120,7 +120,8 @@ def _shifted(found: list[Evidence]) -> Finding:
     off = displacement(worst.label.grid, worst.image.grid)
     plain, world = (sum(e.edges[i] for e in found if e.edges) / len(found) for i in (0, 1))
     evidence = (
-        f"edges of the image follow the labels {plain:.1f} times voxel on voxel, {world:.1f} times by the headers"
+        f"at the border of the labels the image changes {plain:.1f} times as strongly as around it if one is laid on "
+        f"the other voxel on voxel, {world:.1f} times if both lie where their headers say"
     )
     if world > CLEARER * plain:
         verdict, fix = "so the headers are right and the label maps are really shifted", _resampled(found, safe=True)
