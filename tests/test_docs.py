@@ -42,6 +42,13 @@ def test_a_link_that_leads_nowhere_is_named(tmp_path):
     assert builder.broken_links(tmp_path) == []
 
 
+def test_nothing_installs_the_other_project_that_is_called_autoseg_on_pypi():
+    root = DOCS.parent
+    texts = [root / "README.md", *DOCS.glob("*.md"), *root.glob("notebooks/*.ipynb"), *root.glob("autoseg/**/*.py")]
+    by_name = re.compile(r"pip install (?:-\S+ )*\\?['\"]?autoseg\b(?!.*git\+)")
+    assert [path.name for path in texts if by_name.search(path.read_text(encoding="utf-8"))] == []
+
+
 @pytest.mark.parametrize("name", autoseg.PUBLIC)
 def test_every_public_name_has_an_example_that_is_run(name):
     examples = doctest.DocTestParser().get_examples(inspect.getdoc(getattr(autoseg, name)) or "")
