@@ -65,3 +65,11 @@ def test_the_cells_that_answer_the_ten_questions_run_whatever_the_data(sample):
         code = block.replace('open_dataset("your folder")', f"sample_dataset({sample!r})")
         exec(compile(code.replace("minutes=5", "minutes=0.02"), "questions.md", "exec"), namespace)
     assert namespace["evaluation"].mean >= 0
+
+
+def test_the_solutions_for_teachers_are_right():
+    text = (DOCS / "solutions.md").read_text()
+    namespace: dict[str, object] = {}
+    for block in re.findall(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL):
+        exec(compile(block, "solutions.md", "exec"), namespace)
+    assert callable(namespace["kept"])
