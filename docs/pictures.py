@@ -1,4 +1,4 @@
-"""Draws `stages.png`, the picture of every stage that the README shows, from the displays themselves.
+"""Draws the README's two pictures from the displays themselves: a case and a decision, and every stage.
 
 python docs/pictures.py       # needs Debian's chromium; two minutes
 """
@@ -24,9 +24,28 @@ figure {{ margin: 0; height: {height}px; overflow: hidden; }}
 figure > div {{ width: {full}px; transform: scale({scale}); transform-origin: 0 0; }}
 figcaption {{ font-size: 15px; font-weight: 600; padding: 4px 2px 8px; }}
 </style>{figures}"""
+PAIR = """<!doctype html><meta charset="utf-8"><style>
+body {{ margin: 0; background: #fff; font-family: sans-serif; display: grid; gap: 12px; padding: 12px;
+  grid-template-columns: 450px 730px; align-items: start; }}
+</style>{figures}"""
 
 
 def main() -> None:
+    draw_pair(HERE.parent / "notebooks/look_inside.png")
+    draw_stages(HERE / "stages.png")
+
+
+def draw_pair(target: Path) -> None:
+    """A case with its labels, and why a patch has its size where memory is short."""
+    dataset = autoseg.sample_dataset()
+    plan = autoseg.make_plan(autoseg.extract_fingerprint(dataset, show_progress=False), autoseg.Budget(memory_gb=0.2))
+    shown = (dataset[0], plan.why("3d_fullres/patch_size"))
+    figures = "".join(f"<div>{render(one)}</div>" for one in shown)
+    photograph(PAIR.format(figures=figures).replace(f"{HERE.parent}/", ""), (1216, 904), target)
+
+
+def draw_stages(target: Path) -> None:
+    """An object of each stage, numbered."""
     figures = "".join(
         f"<figure><figcaption>{number}. {name}</figcaption><div>{render(shown)}</div></figure>"
         for number, (name, shown) in enumerate(stages().items(), start=1)
@@ -34,7 +53,7 @@ def main() -> None:
     width, height = round(WIDTH * SCALE), round(SHOWN * SCALE)
     page = PAGE.format(columns=COLUMNS, width=width, height=height, full=WIDTH, scale=SCALE, figures=figures)
     size = (COLUMNS * (width + 10) + 10, 2 * (height + 10) + 10)
-    photograph(page.replace(f"{HERE.parent}/", ""), size, HERE / "stages.png")  # not where on this computer it lies
+    photograph(page.replace(f"{HERE.parent}/", ""), size, target)  # not where on this computer it lies
 
 
 def stages() -> dict[str, object]:

@@ -1,7 +1,7 @@
 """Runs notebooks from top to bottom, in the environment of the Python that runs this, and keeps their outputs.
 
     python notebooks/execute.py                     # every notebook here
-    python notebooks/execute.py 00_quickstart.ipynb
+    python notebooks/execute.py 00_quickstart.ipynb notebooks/01_dataset_checks_and_fingerprint.ipynb
 
 Progress bars are left out of what is kept, for they show nothing once the kernel is gone, and so is where on this
 computer the repository lies.
@@ -60,7 +60,7 @@ def _static(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 def main(names: list[str]) -> None:
     """Run the notebooks and keep their outputs."""
-    for path in [HERE / name for name in names] or sorted(HERE.glob("*.ipynb")):
+    for path in [HERE / Path(name).name for name in names] or sorted(HERE.glob("*.ipynb")):
         started = time.perf_counter()
         nbformat.write(execute(path), path)
         print(f"{path.name}: {time.perf_counter() - started:.0f} s, {path.stat().st_size / 1e6:.2f} MB")

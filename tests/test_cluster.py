@@ -21,7 +21,7 @@ from autoseg.core.errors import StorageError
 from autoseg.data.images import read_label_map
 from autoseg.training.compute import choose_compute
 
-distributed = pytest.importorskip("distributed", reason="pip install 'autoseg[scale]'")
+distributed = pytest.importorskip("distributed", reason="pip install 'dask[distributed]'")
 SHORT = autoseg.Blueprint.quick(minutes=1).changed(
     epochs=2, minutes=None, iterations_per_epoch=6, validation_iterations=1, base_features=4, precision="float32"
 )

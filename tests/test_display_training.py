@@ -45,6 +45,13 @@ def test_a_training_tells_pace_reading_example_and_samples(training):
         assert said in html
 
 
+def test_each_curve_says_what_it_is_over_and_which_of_two_grey_lines_is_which(training):
+    html = render(training)
+    assert html.count("over epochs</") == 3
+    assert "mean (dashed)" in html
+    assert "whole cases, mean (solid)" in html
+
+
 def test_a_training_that_has_not_begun_shows_no_curve():
     html = render(Training(boxes(), blueprint=short()))
     assert "No epoch is finished yet" in html

@@ -43,6 +43,13 @@ def test_a_link_that_leads_nowhere_is_named(tmp_path):
     assert builder.broken_links(tmp_path) == []
 
 
+def test_nothing_installs_the_other_project_that_is_called_autoseg_on_pypi():
+    root = DOCS.parent
+    texts = [root / "README.md", *DOCS.glob("*.md"), *root.glob("notebooks/*.ipynb"), *root.glob("autoseg/**/*.py")]
+    by_name = re.compile(r"pip install (?:-\S+ )*\\?['\"]?autoseg\b(?!.*git\+)")
+    assert [path.name for path in texts if by_name.search(path.read_text(encoding="utf-8"))] == []
+
+
 @pytest.mark.parametrize("name", autoseg.PUBLIC)
 def test_every_public_name_has_an_example_that_is_run(name):
     examples = doctest.DocTestParser().get_examples(inspect.getdoc(getattr(autoseg, name)) or "")
@@ -66,3 +73,11 @@ def test_the_cells_that_answer_the_ten_questions_run_whatever_the_data(sample):
     plan = namespace["plan"]
     changed = plan.compare(plan.what_if(spacing=namespace["wrong"])).changes
     assert any(change.name.endswith("/topology") for change in changed), "another spacing makes another network"
+
+
+def test_the_solutions_for_teachers_are_right():
+    text = (DOCS / "solutions.md").read_text()
+    namespace: dict[str, object] = {}
+    for block in re.findall(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL):
+        exec(compile(block, "solutions.md", "exec"), namespace)
+    assert callable(namespace["kept"])

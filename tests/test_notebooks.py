@@ -66,6 +66,17 @@ def test_it_runs_in_the_time_it_promises(path):
     assert now == [traits(cell) for cell in cells(path)], "the outputs that are kept are stale: run execute.py"
 
 
+def test_a_notebook_is_run_by_its_name_or_its_path(monkeypatch, capsys):
+    spec = importlib.util.spec_from_file_location("execute", FOLDER / "execute.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    ran = []
+    monkeypatch.setattr(module, "execute", ran.append)
+    monkeypatch.setattr(module.nbformat, "write", lambda notebook, path: None)
+    module.main(["00_quickstart.ipynb", "notebooks/00_quickstart.ipynb", str(FOLDER / "00_quickstart.ipynb")])
+    assert ran == [FOLDER / "00_quickstart.ipynb"] * 3
+
+
 def test_there_are_notebooks():
     assert {path.stem for path in NOTEBOOKS} == set(MINUTES)
 

@@ -102,6 +102,22 @@ def test_what_is_faster_than_nnunet_is_what_the_benchmarks_wrote():
     )
 
 
+def test_what_it_reaches_is_what_the_benchmarks_printed():
+    table = README.partition("## What it reaches")[2].partition("\n\nnnU-Net is made for days")[0]
+    lines = [line for line in table.splitlines() if "`accuracy.py" in line]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert len(rows) == 5
+    for name, row in zip(("hippocampus", "hippocampus_10", "membranes", "heart", "nuclei"), rows, strict=True):
+        printed = (ROOT / f"benchmarks/results/{name}.txt").read_text()
+        seeds = re.findall(r"^seed \d: .*; (\d+) cases predicted", printed, flags=re.MULTILINE)
+        (mean,) = re.findall(r"^autoseg: mean Dice ([\d.]+)", printed, flags=re.MULTILINE)
+        theirs = re.findall(r"^nnU-Net: mean Dice ([\d.]+) after (\d+) iterations", printed, flags=re.MULTILINE)
+        assert (row[1], row[2]) == (seeds[0], str(len(seeds)))
+        assert row[3].startswith(f"{float(mean):.3f}")
+        assert bool(row[4]) == bool(theirs)
+        assert all(row[4].startswith(f"{float(dice):.3f} ({steps} steps") for dice, steps in theirs)
+
+
 def test_badges_open_the_quickstart():
     places = re.findall(r"\)\]\((https://(?:colab|mybinder)[^)]+)\)", README)
     assert [place.endswith("notebooks/00_quickstart.ipynb") for place in places] == [True, True]

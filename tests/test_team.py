@@ -17,7 +17,7 @@ import autoseg
 from autoseg.core.errors import TrainingError
 from autoseg.training.team import Team
 
-pytest.importorskip("accelerate", reason="pip install 'autoseg[scale]'")
+pytest.importorskip("accelerate", reason="pip install accelerate")
 HERE = Path(__file__).resolve().parent
 MEMBER = """
 import json, sys

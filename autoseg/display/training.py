@@ -84,7 +84,7 @@ def _colours(history: History, labels: Labels | None) -> list[str]:
 def charts(history: History, colours: Sequence[str]) -> Html:
     """Losses, pseudo Dice of each label, and the learning rate, over epochs."""
     x = [e.number for e in history.epochs]
-    size = (320.0, 170.0)
+    size, over = (320.0, 170.0), "over epochs"
     loss = curves(
         x,
         [
@@ -103,17 +103,15 @@ def charts(history: History, colours: Sequence[str]) -> Html:
     dice = curves(x, [*each, mean, *([whole] if measured else [])], size=size, y_span=(0.0, 1.0))
     rate = curves(x, [Line([e.learning_rate for e in history.epochs], INK)], size=(320.0, 84.0))
     keys = [(swatch(c), n) for c, n in zip(colours, history.labels, strict=True)] + [(swatch(INK), "mean (dashed)")]
-    keys = [*keys[:11], *([(swatch(INK), "whole cases, mean")] if measured else [])]
+    keys = [*keys[:11], *([(swatch(INK), "whole cases, mean (solid)")] if measured else [])]
+    losses = [(swatch(ACCENT), "training"), (swatch(INK), "validation patches")]
+    cases = ", and of whole cases," if measured else ""
     return join(
         beside(
-            section("Loss", loss, _keys([(swatch(ACCENT), "training"), (swatch(INK), "validation patches")])),
-            section(
-                "Dice", dice, _keys(keys), hint="of validation patches" + (", and of whole cases" if measured else "")
-            ),
+            section("Loss", loss, _keys(losses), hint=over),
+            section("Dice", dice, _keys(keys), hint=f"of validation patches{cases} {over}"),
         ),
-        beside(
-            section("Learning rate", rate, hint="over epochs"), section("Where the time went", timings(history.epochs))
-        ),
+        beside(section("Learning rate", rate, hint=over), section("Where the time went", timings(history.epochs))),
     )
 
 

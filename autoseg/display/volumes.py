@@ -138,7 +138,7 @@ class VolumeViewer(Interactive):
             import ipyniivue
         except ModuleNotFoundError as error:
             raise DisplayError(
-                f"3D in the page needs {error.name}. Install it: pip install 'autoseg[lab]', "
+                f"3D in the page needs {error.name}. Install it: pip install ipyniivue, "
                 'or see a picture with show_3d(backend="picture").'
             ) from error
         self.volume = volume
@@ -217,7 +217,8 @@ def in_itk(volume: Volume) -> Any:
     except ImportError as error:
         raise DisplayError(
             f'backend="itk" needs itkwidgets 1.0 ({error}), its JupyterLab extension, and the internet, '
-            "from where it loads its viewer. Install it: pip install 'autoseg[itk]'; "
+            "from where it loads its viewer. "
+            "Install both: pip install --pre 'itkwidgets[lab]' imjoy-jupyterlab-extension; "
             'or use backend="niivue", which needs none.'
         ) from error
     shown = volume.maps.get(PREDICTED, volume.maps.get(TRUTH))

@@ -68,8 +68,8 @@ def export_onnx(model: TrainedModel, folder: PathLike, *, case: Case | None = No
     """Write a model for ONNX Runtime: ``network.onnx``, ``preprocessing.json``, ``runner.py`` and its card.
 
     The runner needs numpy, scipy and onnxruntime, not autoseg. Its prediction of `case` (of noise where none is given)
-    is compared with autoseg's; `ModelError` where they differ, for normalizations of your own, and where the extra
-    ``autoseg[onnx]`` is not installed.
+    is compared with autoseg's; `ModelError` where they differ, for normalizations of your own, and where onnx,
+    onnxruntime or onnxscript is not installed.
 
     >>> autoseg.export_onnx(training.model, "onnx", case=dataset.test[0])
     Export(as ONNX to onnx: network.onnx, preprocessing.json, runner.py, README.md)
@@ -80,7 +80,9 @@ def export_onnx(model: TrainedModel, folder: PathLike, *, case: Case | None = No
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as error:
-        raise ModelError(f"export to ONNX needs {error.name}. Install it: pip install 'autoseg[onnx]'.") from error
+        raise ModelError(
+            f"export to ONNX needs {error.name}. Install all of it: pip install onnx onnxruntime onnxscript"
+        ) from error
     folder = write_settings(model, folder)
     network, example = plain_network(model), _example(model, batch=2)  # of one, the exporter makes a constant
     batch = torch.export.Dim("batch", min=1, max=1024)

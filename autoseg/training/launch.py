@@ -34,7 +34,7 @@ def launch(member: Callable[[], Any], gpus: int, *, cpu: bool = False) -> None:
     try:
         from accelerate import debug_launcher, notebook_launcher
     except ImportError as error:
-        raise TrainingError("gpus= needs accelerate. Install it: pip install 'autoseg[scale]'.") from error
+        raise TrainingError("gpus= needs accelerate. Install it: pip install accelerate") from error
     there = torch.cuda.device_count()
     if not cpu and there < gpus:
         raise TrainingError(f"{gpus} GPUs were asked for, and {there} are there. Pass gpus={there}, or leave it out.")
