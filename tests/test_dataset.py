@@ -127,6 +127,15 @@ def test_a_case_name_may_be_used_once(tmp_path):
         autoseg.open_dataset(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["/tmp/x", "../c", "site1/b", "a\\b", "", ".", ".hidden"])
+def test_a_case_name_that_is_no_file_name_is_refused_wherever_it_comes_from(tmp_path, name):
+    folder = make_dataset(tmp_path, cases=2)
+    files = {"images": ["imagesTr/case_0_0000.nii.gz"], "label": "labelsTr/case_0.nii.gz"}
+    change_facts(folder, dataset={name: files})
+    with pytest.raises(DatasetError, match=r"its name becomes that of files: a word without slashes"):
+        autoseg.open_dataset(folder)
+
+
 def test_channel_files_must_count_up(tmp_path):
     make_dataset(tmp_path, cases=2, channels=("T1", "T2"))
     (tmp_path / "imagesTr/case_1_0001.nii.gz").rename(tmp_path / "imagesTr/case_1_0002.nii.gz")

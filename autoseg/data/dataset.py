@@ -56,6 +56,13 @@ class Case(Shown):
     corrections: Corrections = Corrections()
     held: Held | None = None
 
+    def __post_init__(self) -> None:
+        name = self.name
+        if not isinstance(name, str) or name.startswith(".") or not name or set(name) & set("/\\\0"):
+            raise DatasetError(
+                f"a case is called {name!r}; its name becomes that of files: a word without slashes, no dot in front."
+            )
+
     @property
     def has_label(self) -> bool:
         """Whether there is a label map."""
