@@ -22,6 +22,7 @@ from autoseg.data.geometry import Grid
 
 NIFTI = (".nii", ".nii.gz")
 ARRAYS = (".npy", ".npz")
+PLAIN_HEADER = {".nii": 352, ".gipl": 256, ".bmp": 54}  # bytes before voxels that are not compressed
 LOSSY = (".jpg", ".jpeg")  # voxels come out near what went in, which is not enough for labels
 PHOTOGRAPHS = (".png", ".bmp", ".jpg", ".jpeg")  # their headers' "resolution" is dots per inch, never a voxel size
 STACKS = (".tif", ".tiff")
@@ -82,6 +83,20 @@ def read_voxels(path: PathLike) -> tuple[np.ndarray, Grid]:
             f"{path} cannot be read as {suffix}: {reason}. It may be damaged or cut short: "
             f"it has {path.stat().st_size} bytes. Copy it again from its source."
         ) from error
+
+
+def is_whole(path: Path, nbytes: int) -> bool:
+    """Whether a file holds all of the voxels, so many bytes of them, that were written to it."""
+    suffix = suffix_of(path)
+    if suffix in PLAIN_HEADER:
+        return path.stat().st_size >= nbytes + PLAIN_HEADER[suffix]
+    try:
+        if suffix != ".nii.gz":
+            return read_voxels(path)[0].nbytes >= nbytes
+        with gzip.open(path) as file:
+            return sum(map(len, iter(lambda: file.read(1 << 20), b""))) >= nbytes + PLAIN_HEADER[".nii"]
+    except (ImageError, OSError, EOFError, zlib.error):
+        return False
 
 
 def read_grid(path: PathLike) -> Grid:

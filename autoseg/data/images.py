@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from autoseg.core.serialization import atomic_path, write_json
 from autoseg.core.shown import Shown
 from autoseg.core.types import ImageArray, LabelArray, PathLike, by
 from autoseg.data.exchange import to_nibabel, to_sitk, to_torchio, voxels_from
-from autoseg.data.formats import LOSSY, PHOTOGRAPHS, STACKS, WRITABLE, read_voxels, stem_of, suffix_of
+from autoseg.data.formats import LOSSY, PHOTOGRAPHS, STACKS, WRITABLE, is_whole, read_voxels, stem_of, suffix_of
 from autoseg.data.geometry import Grid
 from autoseg.data.label_values import as_stored, count_colours, count_values, meant_by
 from autoseg.data.labels import Labels
@@ -243,3 +244,5 @@ def write_voxels(array: np.ndarray, grid: Grid, path: Path) -> None:
             sitk.WriteImage(to_sitk(array, grid), str(temporary), useCompression=True)
         except RuntimeError as error:  # SimpleITK's only error type
             raise OSError(None, str(error).strip().splitlines()[-1]) from error
+        if not is_whole(temporary, array.nbytes):  # of which SimpleITK says nothing
+            raise OSError(errno.ENOSPC, "it was written only in part, as on a full disk")
