@@ -446,6 +446,31 @@ def test_a_label_map_whose_file_says_no_spacing_lies_on_its_image(tmp_path, endi
     assert dataset["0"].label().grid == dataset["0"].image().grid
 
 
+def test_a_spacing_is_put_right_along_the_axes_of_a_case_that_lies_otherwise(tmp_path):
+    folder = make_dataset(tmp_path, cases=5)
+    for number in range(5):
+        for path in (image_path(folder, number), label_path(folder, number)):
+            stored = sitk.ReadImage(str(path))
+            stored.SetSpacing((1.0, 1.0, 3.0) if number else (100.0, 100.0, 300.0))
+            sitk.WriteImage(stored if number else sitk.DICOMOrient(stored, "SRP"), str(path))
+    findings = check(autoseg.open_dataset(folder))
+    assert findings["spacing"].apply("spacing")["case_0"].image().grid.spacing == (1.0, 1.0, 3.0)
+    assert "usually 1x1x3 mm" in findings["spacing"][0].message
+    assert findings.apply("spacing", "orientation")["case_0"].image().grid.spacing == (3.0, 1.0, 1.0)
+
+
+def test_no_spacing_is_proposed_where_the_usual_cases_lie_in_several_orientations(tmp_path):
+    folder = make_dataset(tmp_path, cases=6)
+    for number in range(6):
+        for path in (image_path(folder, number), label_path(folder, number)):
+            stored = sitk.ReadImage(str(path))
+            stored.SetSpacing((1.0, 1.0, 3.0) if number else (100.0, 100.0, 300.0))
+            sitk.WriteImage(stored if number % 2 else sitk.DICOMOrient(stored, "SRP"), str(path))
+    (finding,) = check(autoseg.open_dataset(folder))["spacing"]
+    assert finding.cases == ("case_0",)
+    assert finding.fix is None
+
+
 def test_checks_of_ones_own_are_run_too(folder):
     def nothing_called_zero(survey):
         names = tuple(e.name for e in survey.training if e.name.endswith("0"))
