@@ -424,6 +424,26 @@ def test_a_colour_picture_as_label_map_is_named_and_read_by_its_colours(tmp_path
     assert not check(mended).errors
 
 
+def test_label_maps_of_a_channel_a_class_are_named(folder):
+    for number in range(6):
+        stored = ball(SHAPE)
+        layers = np.stack([stored == value for value in range(3)][: 2 + number % 2]).astype(np.int16)
+        nib.save(nib.Nifti1Image(layers.T, np.eye(4)), label_path(folder, number))
+    findings = check(opened(folder)).errors
+    assert [(f.check, f.fix) for f in findings] == [("channels", None)]
+    assert "has 2 channels; a label map has one integer a voxel" in findings[0].message
+    assert len(findings[0].cases) == 6
+
+
+def test_pictures_among_volumes_are_named_and_may_be_left_out(folder):
+    for path, array in ((image_path(folder, 1), voxels(1, (20, 24))), (label_path(folder, 1), ball((20, 24)))):
+        sitk.WriteImage(sitk.GetImageFromArray(array), str(path))
+    (finding,) = check(opened(folder)).errors
+    assert (finding.check, finding.cases) == ("dimensions", ("case_1",))
+    assert "case 'case_1': the image is 2D, the others are 3D (such as 'case_0')" in finding.message
+    assert not check(finding.apply()).errors
+
+
 def test_grey_label_maps_that_are_stored_as_colours_are_read_and_noted(tmp_path):
     for number in range(5):
         write_volume(voxels(number, (24, 28)).clip(0, 255).astype(np.uint8), tmp_path / f"images/{number}.png")

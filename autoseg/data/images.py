@@ -181,7 +181,10 @@ def label_map_from(stored: np.ndarray, grid: Grid, labels: Labels, name: str) ->
     array = meant_by(stored, labels)
     array = without_copies(array, 1) if len(array) > 1 else array
     if len(array) > 1:
-        raise ImageError(f"{name} has {len(array)} channels; a label map has one integer a voxel.")
+        raise ImageError(
+            f"{name} has {len(array)} channels; a label map has one integer a voxel. Where they are one-hot, save the "
+            "number of the channel that is 1: numpy.argmax."
+        )
     return LabelMap(_as_integers(array[0], name), grid, labels)
 
 

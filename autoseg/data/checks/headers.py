@@ -73,6 +73,25 @@ def copies(survey: Survey) -> Iterator[Finding]:
                 )
 
 
+def dimensions(survey: Survey) -> Iterator[Finding]:
+    """Pictures among volumes, or the reverse."""
+    names: dict[int, list[str]] = {}
+    for name, image in survey.images:
+        names.setdefault(image.grid.dimensions, []).append(name)
+    if len(names) > 1:
+        (odd, few), (usual, many) = sorted(names.items(), key=lambda item: len(item[1]))
+        yield Finding(
+            check="dimensions",
+            severity="error",
+            cases=tuple(few),
+            message=f"{cases_of(few, len(survey.training))}: the image is {odd}D, the others are {usual}D (such as "
+            f"{many[0]!r}).",
+            advice="One plan cannot serve both: split the dataset in two, or cut the 3D images into slices.",
+            worst=few[0],
+            fix=leave_out(few),
+        )
+
+
 def spacing(survey: Survey) -> Iterator[Finding]:
     """Cases whose voxels are of another order of size, and those whose header says nothing where the others' does."""
     grids = {name: image.grid for name, image in survey.images}
@@ -174,4 +193,4 @@ def small(survey: Survey) -> Iterator[Finding]:
         )
 
 
-HEADERS: tuple[Check, ...] = (channels, copies, spacing, orientation, small)
+HEADERS: tuple[Check, ...] = (channels, copies, dimensions, spacing, orientation, small)
