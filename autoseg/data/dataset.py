@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from autoseg.data.labels import Labels
 from autoseg.data.splits import Split, make_splits
 
 T = TypeVar("T")
+CASELESS = ("win32", "darwin")  # where small and capital letters make the same file name
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -172,9 +174,11 @@ class Dataset(Shown):
 
     def __post_init__(self) -> None:
         names = [case.name for case in (*self.training, *self.test)]
-        twice = sorted({n for n in names if names.count(n) > 1}) if len(set(names)) < len(names) else []
-        if twice:
-            raise DatasetError(f"dataset {self.name!r}: two cases are called {twice[0]!r}. Names must be unique.")
+        files = [name.casefold() for name in names] if sys.platform in CASELESS else names
+        if len(set(files)) < len(files):
+            twice = min(name for name, file in zip(names, files, strict=True) if files.count(file) > 1)
+            here = "" if names.count(twice) > 1 else ", beyond small and capital letters, which file names here ignore"
+            raise DatasetError(f"dataset {self.name!r}: two cases are called {twice!r}. Names must be unique{here}.")
         if not self.training:
             raise DatasetError(f"dataset {self.name!r} has no training cases.")
 
