@@ -491,6 +491,41 @@ def test_no_spacing_is_proposed_where_the_usual_cases_lie_in_several_orientation
     assert finding.fix is None
 
 
+def test_label_maps_stored_in_another_orientation_are_called_turned(folder):
+    for number in range(6):
+        aside = np.roll(ball(SHAPE), 2, axis=2)
+        for path, array, letters in (
+            (image_path(folder, number), voxels(number, SHAPE) * 0.1 + 60 * (aside > 0), "LPS"),
+            (label_path(folder, number), aside, "RAS"),
+        ):
+            sitk.WriteImage(sitk.DICOMOrient(sitk.GetImageFromArray(array), letters), str(path))
+    (finding,) = check(opened(folder))["grids"]
+    assert "direction [[" in finding.message
+    assert "the label maps are really turned" in finding.message
+    assert not check(finding.apply())["grids"]
+
+
+@pytest.mark.parametrize("flat", [image_path, label_path])
+def test_a_picture_beside_a_volume_of_one_slice_is_read_as_that_slice(tmp_path, flat):
+    folder = make_dataset(tmp_path, cases=5, shape=(1, 20, 24))
+    for number in range(5):
+        stored = sitk.ReadImage(str(flat(folder, number)))
+        sitk.WriteImage(stored[:, :, 0], str(flat(folder, number)))
+    (finding,) = check(opened(folder))["grids"]
+    assert "One is a picture, the other a volume of one slice" in finding.message
+    assert finding.fix.safe
+    case = finding.apply()["case_0"]
+    assert case.label().grid == case.image().grid
+    np.testing.assert_array_equal(case.label().array.squeeze(), ball((1, 20, 24))[0])
+    assert not check(finding.apply())["grids"]
+
+
+def test_channels_that_are_constant_each_with_its_own_value_are_not_called_by_one_of_them():
+    images, labels = [np.full((9, 10, 11), i, np.float32) for i in range(3)], [ball((9, 10, 11))] * 3
+    (finding,) = check(autoseg.dataset_from_arrays(images, labels))["constant"]
+    assert "channel 'image' has one intensity a case (0, 1, 2) everywhere" in finding.message
+
+
 def test_checks_of_ones_own_are_run_too(folder):
     def nothing_called_zero(survey):
         names = tuple(e.name for e in survey.training if e.name.endswith("0"))

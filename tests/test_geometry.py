@@ -118,6 +118,17 @@ def test_millimetres_differ_by_rounding_as_far_as_nnunet_takes_them_for_equal():
     assert replace(grid, origin=(500.005, 0.0009, 0.0)).difference(grid) == ""
 
 
+@pytest.mark.parametrize("wrong", [{"origin": (0.0, float("nan"), 0.0)}, {"direction": ((float("inf"), 0, 0),) * 3}])
+def test_a_grid_that_lies_nowhere_is_refused(wrong):
+    with pytest.raises(ImageError, match="a value that is not a number, so nothing says where the voxels lie"):
+        replace(Grid.of((3, 4, 5)), **wrong)
+
+
+def test_a_grid_that_is_turned_differs_in_direction_though_its_origin_moves_too():
+    grid = Grid.of((3, 4, 5))
+    assert grid.flip((1, 2)).difference(grid).startswith("direction")
+
+
 def test_differences_are_named_beyond_rounding():
     grid = Grid.of((3, 4, 5), (1.0, 2.0, 3.0))
     assert grid.difference(Grid.of((3, 4, 5), (1.0, 2.0, 3.000001))) == ""

@@ -74,6 +74,11 @@ class Grid:
                 f"the spacing {self.spacing} has a value that is not a positive number of millimetres. "
                 "Correct the header, or give the spacing when you open the dataset."
             )
+        if not all(math.isfinite(value) for row in (self.origin, *self.direction) for value in row):
+            raise ImageError(
+                f"the origin {self.origin} and the direction {self.direction} hold a value that is not a number, so "
+                "nothing says where the voxels lie. Correct the header: of NIfTI the sform, or the qform."
+            )
 
     @classmethod
     def of(cls, shape: Sequence[int], spacing: Sequence[float] | None = None) -> Grid:
@@ -174,8 +179,8 @@ class Grid:
         share = min(1.0, *(s / SMALL for s in (*self.spacing, *other.spacing)))
         for name, relative, absolute in (
             ("spacing", 1e-5, 1e-5 * share),
+            ("direction", 1e-5, 1e-5),  # before the origin, which moves to another corner with it
             ("origin", 1e-5 * share, 1e-3 * share),
-            ("direction", 1e-5, 1e-5),
         ):
             mine, yours = (np.asarray(getattr(g, name)) for g in (self, other))
             if not np.allclose(mine, yours, rtol=relative, atol=absolute):
