@@ -444,6 +444,23 @@ def test_pictures_among_volumes_are_named_and_may_be_left_out(folder):
     assert not check(finding.apply()).errors
 
 
+def test_colours_of_a_palette_are_read_by_their_numbers_in_it(tmp_path):
+    from PIL import Image as Picture
+
+    numbers = ball((24, 28))
+    for number in range(5):
+        write_volume(voxels(number, (24, 28)).clip(0, 255).astype(np.uint8), tmp_path / f"imagesTr/c{number}_0000.png")
+        picture = Picture.fromarray(numbers, "P")
+        picture.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])  # red is 1, though green sorts before it
+        (tmp_path / "labelsTr").mkdir(exist_ok=True)
+        picture.save(tmp_path / f"labelsTr/c{number}.png")
+    facts = {"channel_names": {"0": "grey"}, "labels": {"background": 0, "liver": 1, "spleen": 2}, "numTraining": 5}
+    (tmp_path / "dataset.json").write_text(json.dumps({**facts, "file_ending": ".png"}))
+    (finding,) = check(opened(tmp_path))["colours"]
+    assert "reads (0, 0, 0) as background, (0, 255, 0) as spleen, (255, 0, 0) as liver" in finding.fix.text
+    np.testing.assert_array_equal(finding.apply()["c0"].label().array, numbers)
+
+
 def test_grey_label_maps_that_are_stored_as_colours_are_read_and_noted(tmp_path):
     for number in range(5):
         write_volume(voxels(number, (24, 28)).clip(0, 255).astype(np.uint8), tmp_path / f"images/{number}.png")

@@ -211,6 +211,22 @@ def _read_picture(path: Path) -> tuple[np.ndarray, Grid]:
     return values, Grid.of(values.shape[1:], tiff.spacing_of(path, values.ndim - 1))
 
 
+def palette_of(path: Path) -> tuple[tuple[int, ...], ...]:
+    """The colours of a PNG that stores numbers of colours, which SimpleITK reads as colours; none of any other file."""
+    if suffix_of(path) != ".png":
+        return ()
+    with path.open("rb") as file:
+        if file.read(26)[25:] != b"\x03":
+            return ()
+        file.seek(33)  # the first chunk, of 13 bytes, ends here
+        while len(head := file.read(8)) == 8:
+            length = int.from_bytes(head[:4], "big")
+            if head[4:] == b"PLTE":
+                return tuple(zip(*[iter(file.read(length))] * 3, strict=True))
+            file.seek(length + 4, 1)
+    return ()
+
+
 def _read_series(folder: Path) -> tuple[np.ndarray, Grid]:
     """The only DICOM series of a folder."""
     import SimpleITK as sitk
