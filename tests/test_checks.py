@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import nibabel as nib
@@ -372,6 +373,23 @@ def test_a_patient_on_both_sides_of_a_fold_is_found_when_groups_are_said(folder)
     assert (finding.check, finding.severity) == ("leakage", "error")
     assert finding.fix.safe
     assert not check(finding.apply(), groups=groups)
+
+
+@pytest.mark.parametrize(
+    ("fold", "severity", "message"),
+    [
+        ({"train": range(6), "val": []}, "error", r"1 of 2 folds \(fold 1\) validate no case"),
+        ({"train": [], "val": range(6)}, "error", r"1 of 2 folds \(fold 1\) train on no case"),
+        ({"train": [0, 1, 2], "val": [3, 4, 5, 4]}, "warning", "case 'case_4': named more than once on one side"),
+    ],
+)
+def test_folds_that_cannot_be_meant_are_named_and_mended(folder, fold, severity, message):
+    names = {side: [f"case_{i}" for i in numbers] for side, numbers in fold.items()}
+    sound = {"train": [f"case_{i}" for i in range(3)], "val": [f"case_{i}" for i in range(3, 6)]}
+    (folder / "splits_final.json").write_text(json.dumps([sound, names]))
+    (finding,) = check(opened(folder))["splits"]
+    assert (finding.severity, re.search(message, finding.message) is None) == (severity, False)
+    assert not check(finding.apply())["splits"]
 
 
 def test_a_case_without_a_group_is_refused(folder):
