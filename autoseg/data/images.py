@@ -40,10 +40,15 @@ class Image(Shown):
     def __post_init__(self) -> None:
         if self.array.shape[1:] != self.grid.shape:
             raise ImageError(f"an array of shape {self.array.shape} does not fit the grid {self.grid.shape}.")
-        if len(self.channels) != len(self.array):
+        declared = len(self.channels)
+        if declared != len(self.array):
+            advice = "Correct 'channel_names' in dataset.json, or the files of this case."
+            if 1 < declared == self.array.shape[-1]:
+                advice = f"The last axis has {declared}: are these the channels? They come first, (channel, z, y, x), "
+                advice += "with a z of 1 for pictures; only bytes may have colours last."
             raise ImageError(
-                f"the image has {len(self.array)} channel(s), but {len(self.channels)} are declared: "
-                f"{', '.join(self.channels)}. Correct 'channel_names' in dataset.json, or the files of this case."
+                f"the image has {len(self.array)} channel(s), but {declared} are declared: "
+                f"{', '.join(self.channels)}. {advice}"
             )
 
     @classmethod
