@@ -380,6 +380,23 @@ def test_a_patient_on_both_sides_of_a_fold_is_found_when_groups_are_said(folder)
     assert not check(finding.apply(), groups=groups)
 
 
+@pytest.mark.parametrize(
+    ("fold", "severity", "message"),
+    [
+        ({"train": range(6), "val": []}, "error", r"1 of 2 folds \(fold 1\) validate no case"),
+        ({"train": [], "val": range(6)}, "error", r"1 of 2 folds \(fold 1\) train on no case"),
+        ({"train": [0, 1, 2], "val": [3, 4, 5, 4]}, "warning", "case 'case_4': named more than once on one side"),
+    ],
+)
+def test_folds_that_cannot_be_meant_are_named_and_mended(folder, fold, severity, message):
+    names = {side: [f"case_{i}" for i in numbers] for side, numbers in fold.items()}
+    sound = {"train": [f"case_{i}" for i in range(3)], "val": [f"case_{i}" for i in range(3, 6)]}
+    (folder / "splits_final.json").write_text(json.dumps([sound, names]))
+    (finding,) = check(opened(folder))["splits"]
+    assert (finding.severity, re.search(message, finding.message) is None) == (severity, False)
+    assert not check(finding.apply())["splits"]
+
+
 def test_a_case_without_a_group_is_refused(folder):
     with pytest.raises(DatasetError, match="5 of 6 cases have no group; of 'case_1' the pattern"):
         check(opened(folder), groups="case_0")
@@ -430,6 +447,43 @@ def test_a_colour_picture_as_label_map_is_named_and_read_by_its_colours(tmp_path
     assert not check(mended).errors
 
 
+def test_label_maps_of_a_channel_a_class_are_named(folder):
+    for number in range(6):
+        stored = ball(SHAPE)
+        layers = np.stack([stored == value for value in range(3)][: 2 + number % 2]).astype(np.int16)
+        nib.save(nib.Nifti1Image(layers.T, np.eye(4)), label_path(folder, number))
+    findings = check(opened(folder)).errors
+    assert [(f.check, f.fix) for f in findings] == [("channels", None)]
+    assert "has 2 channels; a label map has one integer a voxel" in findings[0].message
+    assert len(findings[0].cases) == 6
+
+
+def test_pictures_among_volumes_are_named_and_may_be_left_out(folder):
+    for path, array in ((image_path(folder, 1), voxels(1, (20, 24))), (label_path(folder, 1), ball((20, 24)))):
+        sitk.WriteImage(sitk.GetImageFromArray(array), str(path))
+    (finding,) = check(opened(folder)).errors
+    assert (finding.check, finding.cases) == ("dimensions", ("case_1",))
+    assert "case 'case_1': the image is 2D, the others are 3D (such as 'case_0')" in finding.message
+    assert not check(finding.apply()).errors
+
+
+def test_colours_of_a_palette_are_read_by_their_numbers_in_it(tmp_path):
+    from PIL import Image as Picture
+
+    numbers = ball((24, 28))
+    for number in range(5):
+        write_volume(voxels(number, (24, 28)).clip(0, 255).astype(np.uint8), tmp_path / f"imagesTr/c{number}_0000.png")
+        picture = Picture.fromarray(numbers, "P")
+        picture.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])  # red is 1, though green sorts before it
+        (tmp_path / "labelsTr").mkdir(exist_ok=True)
+        picture.save(tmp_path / f"labelsTr/c{number}.png")
+    facts = {"channel_names": {"0": "grey"}, "labels": {"background": 0, "liver": 1, "spleen": 2}, "numTraining": 5}
+    (tmp_path / "dataset.json").write_text(json.dumps({**facts, "file_ending": ".png"}))
+    (finding,) = check(opened(tmp_path))["colours"]
+    assert "reads (0, 0, 0) as background, (0, 255, 0) as spleen, (255, 0, 0) as liver" in finding.fix.text
+    np.testing.assert_array_equal(finding.apply()["c0"].label().array, numbers)
+
+
 def test_grey_label_maps_that_are_stored_as_colours_are_read_and_noted(tmp_path):
     for number in range(5):
         write_volume(voxels(number, (24, 28)).clip(0, 255).astype(np.uint8), tmp_path / f"images/{number}.png")
@@ -450,6 +504,66 @@ def test_a_label_map_whose_file_says_no_spacing_lies_on_its_image(tmp_path, endi
     dataset = opened(tmp_path)
     assert not check(dataset)
     assert dataset["0"].label().grid == dataset["0"].image().grid
+
+
+def test_a_spacing_is_put_right_along_the_axes_of_a_case_that_lies_otherwise(tmp_path):
+    folder = make_dataset(tmp_path, cases=5)
+    for number in range(5):
+        for path in (image_path(folder, number), label_path(folder, number)):
+            stored = sitk.ReadImage(str(path))
+            stored.SetSpacing((1.0, 1.0, 3.0) if number else (100.0, 100.0, 300.0))
+            sitk.WriteImage(stored if number else sitk.DICOMOrient(stored, "SRP"), str(path))
+    findings = check(autoseg.open_dataset(folder))
+    assert findings["spacing"].apply("spacing")["case_0"].image().grid.spacing == (1.0, 1.0, 3.0)
+    assert "usually 1x1x3 mm" in findings["spacing"][0].message
+    assert findings.apply("spacing", "orientation")["case_0"].image().grid.spacing == (3.0, 1.0, 1.0)
+
+
+def test_no_spacing_is_proposed_where_the_usual_cases_lie_in_several_orientations(tmp_path):
+    folder = make_dataset(tmp_path, cases=6)
+    for number in range(6):
+        for path in (image_path(folder, number), label_path(folder, number)):
+            stored = sitk.ReadImage(str(path))
+            stored.SetSpacing((1.0, 1.0, 3.0) if number else (100.0, 100.0, 300.0))
+            sitk.WriteImage(stored if number % 2 else sitk.DICOMOrient(stored, "SRP"), str(path))
+    (finding,) = check(autoseg.open_dataset(folder))["spacing"]
+    assert finding.cases == ("case_0",)
+    assert finding.fix is None
+
+
+def test_label_maps_stored_in_another_orientation_are_called_turned(folder):
+    for number in range(6):
+        aside = np.roll(ball(SHAPE), 2, axis=2)
+        for path, array, letters in (
+            (image_path(folder, number), voxels(number, SHAPE) * 0.1 + 60 * (aside > 0), "LPS"),
+            (label_path(folder, number), aside, "RAS"),
+        ):
+            sitk.WriteImage(sitk.DICOMOrient(sitk.GetImageFromArray(array), letters), str(path))
+    (finding,) = check(opened(folder))["grids"]
+    assert "direction [[" in finding.message
+    assert "the label maps are really turned" in finding.message
+    assert not check(finding.apply())["grids"]
+
+
+@pytest.mark.parametrize("flat", [image_path, label_path])
+def test_a_picture_beside_a_volume_of_one_slice_is_read_as_that_slice(tmp_path, flat):
+    folder = make_dataset(tmp_path, cases=5, shape=(1, 20, 24))
+    for number in range(5):
+        stored = sitk.ReadImage(str(flat(folder, number)))
+        sitk.WriteImage(stored[:, :, 0], str(flat(folder, number)))
+    (finding,) = check(opened(folder))["grids"]
+    assert "One is a picture, the other a volume of one slice" in finding.message
+    assert finding.fix.safe
+    case = finding.apply()["case_0"]
+    assert case.label().grid == case.image().grid
+    np.testing.assert_array_equal(case.label().array.squeeze(), ball((1, 20, 24))[0])
+    assert not check(finding.apply())["grids"]
+
+
+def test_channels_that_are_constant_each_with_its_own_value_are_not_called_by_one_of_them():
+    images, labels = [np.full((9, 10, 11), i, np.float32) for i in range(3)], [ball((9, 10, 11))] * 3
+    (finding,) = check(autoseg.dataset_from_arrays(images, labels))["constant"]
+    assert "channel 'image' has one intensity a case (0, 1, 2) everywhere" in finding.message
 
 
 def test_checks_of_ones_own_are_run_too(folder):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -125,6 +127,24 @@ def test_a_case_name_may_be_used_once(tmp_path):
     write_volume(voxels(0), tmp_path / "imagesTs/case_1_0000.nii.gz")
     with pytest.raises(DatasetError, match="two cases are called 'case_1'"):
         autoseg.open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(("system", "refused"), [("win32", True), ("darwin", True), ("linux", False)])
+def test_names_that_differ_in_capitals_are_one_where_file_names_are(monkeypatch, system, refused):
+    first, second, *_ = autoseg.sample_dataset()
+    monkeypatch.setattr("autoseg.data.dataset.sys.platform", system)
+    named = (replace(first, name="Liver"), replace(second, name="liver"))
+    with pytest.raises(DatasetError, match=r"beyond small and capital") if refused else contextlib.nullcontext():
+        replace(autoseg.sample_dataset(), training=named, splits=())
+
+
+@pytest.mark.parametrize("name", ["/tmp/x", "../c", "site1/b", "a\\b", "", ".", ".hidden"])
+def test_a_case_name_that_is_no_file_name_is_refused_wherever_it_comes_from(tmp_path, name):
+    folder = make_dataset(tmp_path, cases=2)
+    files = {"images": ["imagesTr/case_0_0000.nii.gz"], "label": "labelsTr/case_0.nii.gz"}
+    change_facts(folder, dataset={name: files})
+    with pytest.raises(DatasetError, match=r"its name becomes that of files: a word without slashes"):
+        autoseg.open_dataset(folder)
 
 
 def test_channel_files_must_count_up(tmp_path):

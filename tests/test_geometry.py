@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -100,6 +102,31 @@ def test_orientation_is_told_in_letters():
 def test_impossible_grids_are_refused(shape, spacing, message):
     with pytest.raises(ImageError, match=message):
         Grid.of(shape, spacing)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-3, 1e-6])
+def test_a_grid_of_small_voxels_differs_by_as_many_of_them_as_one_of_large_voxels(unit):
+    grid = Grid.of((30, 40, 40), (40 * unit, 4 * unit, 4 * unit))
+    shifted, wider = replace(grid, origin=(20 * unit, 0.0, 0.0)), replace(grid, spacing=(40 * unit, 8 * unit, 8 * unit))
+    assert shifted.difference(grid).startswith(f"origin [{20 * unit:g}")
+    assert wider.difference(grid).startswith("spacing")
+    assert replace(grid, spacing=tuple(s * (1 + 1e-7) for s in grid.spacing)).difference(grid) == ""
+
+
+def test_millimetres_differ_by_rounding_as_far_as_nnunet_takes_them_for_equal():
+    grid = replace(Grid.of((3, 4, 5), (1.0, 0.2, 0.2)), origin=(500.0, 0.0, 0.0))
+    assert replace(grid, origin=(500.005, 0.0009, 0.0)).difference(grid) == ""
+
+
+@pytest.mark.parametrize("wrong", [{"origin": (0.0, float("nan"), 0.0)}, {"direction": ((float("inf"), 0, 0),) * 3}])
+def test_a_grid_that_lies_nowhere_is_refused(wrong):
+    with pytest.raises(ImageError, match="a value that is not a number, so nothing says where the voxels lie"):
+        replace(Grid.of((3, 4, 5)), **wrong)
+
+
+def test_a_grid_that_is_turned_differs_in_direction_though_its_origin_moves_too():
+    grid = Grid.of((3, 4, 5))
+    assert grid.flip((1, 2)).difference(grid).startswith("direction")
 
 
 def test_differences_are_named_beyond_rounding():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import sys
 
 import nibabel as nib
 import numpy as np
@@ -16,7 +17,7 @@ from making import ball, oblique_grids, voxels, write_volume
 
 import autoseg
 from autoseg.core.errors import DatasetError, ImageError, StorageError
-from autoseg.data.formats import suffix_of
+from autoseg.data.formats import WRITABLE, suffix_of
 from autoseg.data.geometry import Grid
 from autoseg.data.images import Image, LabelMap, read_image, read_label_map, to_sitk, write_label_map
 from autoseg.data.labels import Labels
@@ -234,6 +235,28 @@ def test_nothing_half_written_stays_where_a_folder_cannot_be_made(tmp_path):
     with pytest.raises(StorageError, match="cannot write .*map.nii.gz.* Nothing half-written was left"):
         write_label_map(LabelMap(ball(), Grid.of(ball().shape), LABELS), tmp_path / "out" / "map.nii.gz")
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit of a file's size")
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.95])
+@pytest.mark.parametrize("ending", WRITABLE)
+def test_a_write_that_the_disk_cuts_short_is_named_and_leaves_nothing(tmp_path, ending, share):
+    import resource
+    import signal
+
+    flat = ending in (".png", ".bmp")
+    array = np.random.RandomState(0).randint(0, 255, (200, 200) if flat else (10, 60, 70)).astype(np.uint8)
+    whole = write_label_map(LabelMap(array, Grid.of(array.shape), LABELS), tmp_path / f"whole{ending}")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    heard = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(share * whole.stat().st_size), before[1]))
+    try:
+        with pytest.raises(StorageError, match="Nothing half-written was left"):
+            write_label_map(LabelMap(array, Grid.of(array.shape), LABELS), tmp_path / f"cut{ending}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, heard)
+    assert [p.name for p in tmp_path.iterdir()] == [whole.name]
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,12 @@ def test_a_dicom_series_is_an_image_to_predict(shared_data: Path) -> None:
         ([np.zeros((4, 4))], [np.zeros((4, 5))], {}, r"label map has the shape \(4, 5\) and the image \(4, 4\)"),
         ([np.zeros((4, 4))], [np.zeros((4, 4))], {"names": ("a", "b")}, "1 images and 2 names"),
         ([np.zeros((4, 4))], [np.zeros((4, 4))], {"spacing": (1,)}, r"case 'case_0': spacing has 1 number"),
+        ([np.zeros((4, 4))], [np.zeros((4, 4))], {"spacing": [(1, 1)]}, r"\[\(1, 1\)\] is not one number for"),
+        ([np.zeros((4, 4))], [np.zeros((4, 4))], {"spacing": (1, None)}, "is not one number for each axis"),
+        ([np.zeros((4, 4))], [np.eye(4)], {"label_names": ["background", "a"]}, r"\{'background': 0, 'a': 1\} rather"),
+        ([np.zeros((4, 4))], [np.ma.masked_equal(np.eye(4), 1)], {}, "4 voxels of this array are masked"),
         ([np.zeros((2, 4, 4, 4))], [np.zeros((4, 4, 4))], {"channels": ("CT",)}, r"2 channel\(s\), but 1"),
+        ([np.zeros((9, 8, 3))], [np.eye(9)], {"channels": ("r", "g", "b")}, r"The last axis has 3: .* They come first"),
         ([np.zeros((4, 4))], [np.full((4, 4), 0.5)], {}, "no label map. Are images and labels exchanged"),
     ],
 )

@@ -13,6 +13,7 @@ from making import change_facts, make_dataset
 import autoseg
 from autoseg.core.errors import DatasetError, StorageError
 from autoseg.data.corrections import Corrections
+from autoseg.data.fixes import override_spacing
 from autoseg.data.labels import Labels
 from autoseg.data.splits import Split
 from autoseg.interop.nnunet_dataset import dataset_json, export_nnunet_dataset, name_in_nnunet
@@ -96,6 +97,31 @@ def test_regions_and_the_ignore_label_are_declared_as_nnunet_wants_them():
     facts = dataset_json(["CT"], labels, cases=5, ending=".png")
     assert facts["labels"] == {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}
     assert facts["regions_class_order"] == [1, 2]
+
+
+def test_an_export_that_failed_leaves_nothing_that_a_later_one_would_hold(tmp_path):
+    source = make_dataset(tmp_path / "source", cases=3)
+    (source / "labelsTr" / "case_1.nii.gz").write_bytes(b"cut short")
+    dataset = override_spacing(replace(autoseg.open_dataset(source), name="Balls"), (2.0, 1.0, 1.0))
+    with pytest.raises(DatasetError, match="case_1"):
+        export_nnunet_dataset(dataset, tmp_path / "raw")
+    assert not list((tmp_path / "raw").iterdir())
+    target = export_nnunet_dataset(dataset.without("case_1"), tmp_path / "raw")
+    assert [case.name for case in autoseg.open_dataset(target)] == ["case_0", "case_2"]
+
+
+def test_files_of_an_unfinished_export_are_not_mixed_with_another(tmp_path):
+    dataset = autoseg.open_dataset(make_dataset(tmp_path / "source", cases=2))
+    target = export_nnunet_dataset(dataset, tmp_path / "raw")
+    (target / "dataset.json").unlink()
+    with pytest.raises(StorageError, match=r"holds files already. Choose another number"):
+        export_nnunet_dataset(dataset.without("case_1"), tmp_path / "raw")
+
+
+def test_test_cases_that_are_corrected_are_written_so(tmp_path):
+    dataset = autoseg.open_dataset(make_dataset(tmp_path / "source", cases=2, test=1))
+    target = export_nnunet_dataset(override_spacing(dataset, (9.0, 9.0, 9.0), "test_0"), tmp_path / "raw")
+    assert autoseg.open_dataset(target)["test_0"].image().grid.spacing == (9.0, 9.0, 9.0)
 
 
 def test_another_dataset_is_not_written_over(tmp_path):

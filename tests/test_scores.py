@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis.extra import numpy as arrays
 
+import autoseg
 from autoseg.core.errors import EvaluationError
 from autoseg.data.geometry import Grid
 from autoseg.data.images import LabelMap
 from autoseg.data.labels import Labels
 from autoseg.evaluation.metrics import overlap
 from autoseg.evaluation.scores import Evaluation, Score, evaluate, score_case
+from autoseg.prediction.inference import Prediction
 
 LABELS = Labels({"background": 0, "a": 1, "b": 2})
 masks = arrays.arrays(bool, (4, 5))
@@ -74,6 +77,31 @@ def test_the_mean_is_over_labels_of_means_over_cases():
 def test_a_prediction_on_another_grid_is_refused():
     with pytest.raises(EvaluationError, match="'x': the prediction is 1x2 voxels but the reference 1x3"):
         score_case("x", label_map([[0, 1]]), label_map([[0, 1, 0]]))
+
+
+def test_a_single_prediction_is_evaluated_as_one():
+    case = autoseg.sample_dataset()[0]
+    found = evaluate(Prediction(case=case, label_map=case.label()), autoseg.sample_dataset())
+    assert (found.mean, found.cases) == (1.0, (case.name,))
+
+
+def test_two_predictions_of_one_case_are_not_averaged():
+    case = autoseg.sample_dataset()[0]
+    with pytest.raises(EvaluationError, match=f"case '{case.name}' has 2 predictions"):
+        evaluate([Prediction(case=case, label_map=case.label())] * 2, autoseg.sample_dataset())
+
+
+@pytest.mark.parametrize("what", [label_map([[0, 1]]), [label_map([[0, 1]])], [np.zeros((1, 2))], np.zeros((2, 2))])
+def test_what_does_not_say_its_case_is_named(what):
+    with pytest.raises(EvaluationError, match="does not say which case it predicts. Give what predict"):
+        evaluate(what, None)
+
+
+@pytest.mark.parametrize(("wrong", "named"), [(7, "7"), (np.nan, "nan")])
+def test_predicted_values_that_no_label_has_are_named(wrong, named):
+    predicted = replace(label_map([[0, 1, 0]]), array=np.array([[0, wrong, 0]]))
+    with pytest.raises(EvaluationError, match=rf"'x': 1 voxels of the prediction hold values .* \({named}\)"):
+        score_case("x", predicted, label_map([[0, 1, 0]]))
 
 
 def test_nothing_to_evaluate_is_said():

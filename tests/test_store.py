@@ -204,6 +204,17 @@ def test_what_was_replaced_is_not_read_under_the_old_name(dataset, tmp_path):
         old.read("case_0", Box((0, 0, 0), (1, 1, 1)))
 
 
+@pytest.mark.parametrize("names", [("a", "a_label", "a_label_"), ("a_label_label", "a_label", "a")])
+def test_a_case_named_as_the_label_map_of_another_has_files_of_its_own(dataset, tmp_path, names):
+    named = tuple(replace(case, name=name) for case, name in zip(dataset, names, strict=False))
+    dataset = replace(dataset, training=named, splits=())
+    memory, stored = preprocess(dataset, configuration()), preprocess(dataset, configuration(), folder=tmp_path)
+    for name in names:
+        whole = Box((0, 0, 0), memory[name].label.shape)
+        for mine, expected in zip(stored.read(name, whole), memory.read(name, whole), strict=True):
+            np.testing.assert_array_equal(mine, expected)
+
+
 @pytest.mark.parametrize("ending", [".b2nd", "_label.b2nd", ".npz", ".json"])
 def test_a_damaged_or_missing_file_is_noticed_and_replaced(dataset, tmp_path, made, ending):
     prepared = quiet(dataset, folder=tmp_path)

@@ -33,7 +33,7 @@ class Corrections:
         round_labels: label values become the nearest whole number.
         label_values: each label voxel becomes the nearest of these values or colours, for files that smeared them.
         image_grid: where the image's voxels lie, whatever its header says.
-        label_grid: where the label map's voxels lie, whatever its header says.
+        label_grid: where the label map's voxels lie, whatever its header says; a picture may be a volume's one slice.
         label_onto: the grid onto which the label map is brought through world coordinates, by nearest neighbour.
         spacing: mm per voxel of image and label map, in the array's order.
         orientation: axes of image and label map are put into this order and direction, such as ``SPL``.
@@ -72,7 +72,10 @@ class Corrections:
 
     def of_label(self, label_map: LabelMap) -> LabelMap:
         """The label map as it is to be used. Raises `ImageError` where a given grid does not fit it."""
-        label_map = replace(label_map, grid=self.label_grid or label_map.grid)
+        if self.label_grid is not None:
+            array, shape = label_map.array, self.label_grid.shape
+            picture = array.ndim != len(shape) and array.size == np.prod(shape)
+            label_map = replace(label_map, array=array.reshape(shape) if picture else array, grid=self.label_grid)
         if self.label_onto is not None:
             array = onto(label_map.array, label_map.grid, self.label_onto)
             label_map = replace(label_map, array=array, grid=self.label_onto)

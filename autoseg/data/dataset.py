@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from autoseg.data.labels import Labels
 from autoseg.data.splits import Split, make_splits
 
 T = TypeVar("T")
+CASELESS = ("win32", "darwin")  # where small and capital letters make the same file name
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +57,13 @@ class Case(Shown):
     labels: Labels
     corrections: Corrections = Corrections()
     held: Held | None = None
+
+    def __post_init__(self) -> None:
+        name = self.name
+        if not isinstance(name, str) or name.startswith(".") or not name or set(name) & set("/\\\0"):
+            raise DatasetError(
+                f"a case is called {name!r}; its name becomes that of files: a word without slashes, no dot in front."
+            )
 
     @property
     def has_label(self) -> bool:
@@ -165,9 +174,11 @@ class Dataset(Shown):
 
     def __post_init__(self) -> None:
         names = [case.name for case in (*self.training, *self.test)]
-        twice = sorted({n for n in names if names.count(n) > 1}) if len(set(names)) < len(names) else []
-        if twice:
-            raise DatasetError(f"dataset {self.name!r}: two cases are called {twice[0]!r}. Names must be unique.")
+        files = [name.casefold() for name in names] if sys.platform in CASELESS else names
+        if len(set(files)) < len(files):
+            twice = min(name for name, file in zip(names, files, strict=True) if files.count(file) > 1)
+            here = "" if names.count(twice) > 1 else ", beyond small and capital letters, which file names here ignore"
+            raise DatasetError(f"dataset {self.name!r}: two cases are called {twice!r}. Names must be unique{here}.")
         if not self.training:
             raise DatasetError(f"dataset {self.name!r} has no training cases.")
 

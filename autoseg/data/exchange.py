@@ -48,7 +48,14 @@ def library_of(what: Any) -> str:
 
 
 def _as_array(what: Any) -> np.ndarray:
-    """The array that something offers; a tensor may want a gradient, be on a GPU, or of a type numpy does not have."""
+    """The array that something offers; a tensor may want a gradient, be on a GPU, or of a type numpy does not have.
+
+    Raises `ImageError` for an array with voxels masked out, whose values mean nothing.
+    """
+    if np.ma.is_masked(what):
+        raise ImageError(
+            f"{int(np.sum(what.mask)):,} voxels of this array are masked. Say what they are: array.filled(0)."
+        )
     if not hasattr(what, "detach"):
         return np.asarray(what)
     small = what.is_floating_point() and what.element_size() < 4  # bfloat16, and halves of it
@@ -67,13 +74,24 @@ def _from_array(array: np.ndarray, spacing: Sequence[float] | None) -> tuple[np.
         array = array[None]
     array = array.astype(np.uint8) if array.dtype.kind == "b" else array
     dimensions = array.ndim - 1
-    spacing = None if spacing is None else tuple(np.atleast_1d(spacing).tolist())
+    spacing = None if spacing is None else spacing_of(spacing)
     if spacing is not None and len(spacing) != dimensions:
         raise ImageError(
             f"spacing has {len(spacing)} number(s), {spacing}, but the image of shape {array.shape[1:]} has "
             f"{dimensions} axes. Give one for each, in mm, in the array's order."
         )
     return array, Grid.of(array.shape[1:], spacing)
+
+
+def spacing_of(given: Any) -> tuple[float, ...]:
+    """A spacing as numbers. Raises `ImageError` where it is anything but a number an axis."""
+    try:
+        return tuple(float(value) for value in np.atleast_1d(given))
+    except (TypeError, ValueError) as error:
+        raise ImageError(
+            f"spacing={given!r:.80} is not one number for each axis, in mm, in the array's order, which all arrays "
+            "share. Images whose spacings differ: give them as images of SimpleITK or nibabel, or as files."
+        ) from error
 
 
 def _from_affine(array: np.ndarray, affine: np.ndarray, *, channels_first: bool) -> tuple[np.ndarray, Grid]:

@@ -25,6 +25,7 @@ from autoseg.data.geometry import Grid
 NIFTI = (".nii", ".nii.gz")
 HEADER = 348  # bytes of a NIfTI's header, after which 4 say whether more follows
 ARRAYS = (".npy", ".npz")
+PLAIN_HEADER = {".nii": 352, ".gipl": 256, ".bmp": 54}  # bytes before voxels that are not compressed
 LOSSY = (".jpg", ".jpeg")  # voxels come out near what went in, which is not enough for labels
 PHOTOGRAPHS = (".png", ".bmp", ".jpg", ".jpeg")  # their headers' "resolution" is dots per inch, never a voxel size
 STACKS = (".tif", ".tiff")
@@ -109,6 +110,20 @@ def _begins_nifti2(path: Path) -> bool:
     with contextlib.suppress(OSError, EOFError, zlib.error), _opened(path) as file:
         return file.read(4) in (b"\x1c\x02\0\0", b"\0\0\x02\x1c")  # 540, the bytes of its header
     return False
+
+
+def is_whole(path: Path, nbytes: int) -> bool:
+    """Whether a file holds all of the voxels, so many bytes of them, that were written to it."""
+    suffix = suffix_of(path)
+    if suffix in PLAIN_HEADER:
+        return path.stat().st_size >= nbytes + PLAIN_HEADER[suffix]
+    try:
+        if suffix != ".nii.gz":
+            return read_voxels(path)[0].nbytes >= nbytes
+        with gzip.open(path) as file:
+            return sum(map(len, iter(lambda: file.read(1 << 20), b""))) >= nbytes + PLAIN_HEADER[".nii"]
+    except (ImageError, OSError, EOFError, zlib.error):
+        return False
 
 
 def read_grid(path: PathLike) -> Grid:
@@ -286,6 +301,22 @@ def _grey_and_alpha(path: Path) -> np.ndarray:
     if bits > 8 * values.itemsize:
         raise ImageError(f"{path} is grey of {bits} bits with alpha. Save it without alpha.")
     return values[:1] if len(values) == 2 and len(np.unique(values[1])) == 1 else values
+
+
+def palette_of(path: Path) -> tuple[tuple[int, ...], ...]:
+    """The colours of a PNG that stores numbers of colours, which SimpleITK reads as colours; none of any other file."""
+    if suffix_of(path) != ".png":
+        return ()
+    with path.open("rb") as file:
+        if file.read(26)[25:] != b"\x03":
+            return ()
+        file.seek(33)  # the first chunk, of 13 bytes, ends here
+        while len(head := file.read(8)) == 8:
+            length = int.from_bytes(head[:4], "big")
+            if head[4:] == b"PLTE":
+                return tuple(zip(*[iter(file.read(length))] * 3, strict=True))
+            file.seek(length + 4, 1)
+    return ()
 
 
 def _read_series(folder: Path) -> tuple[np.ndarray, Grid]:

@@ -5,6 +5,7 @@ World coordinates are in millimetres and in SimpleITK's frame (x to the left, y 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +17,7 @@ from autoseg.core.types import Axes, Mask, Shape, Spacing, by
 
 Matrix = tuple[tuple[float, ...], ...]
 PAIRS = ("LR", "PA", "SI")  # letters of the world's axes, growing and shrinking
+SMALL = 0.1  # mm between voxels, below which a difference of 0.001 mm is no rounding any more
 PLANAR_SPACING = 999.0  # nnU-Net's mark for the slice axis of an image that has none
 
 
@@ -71,6 +73,11 @@ class Grid:
             raise ImageError(
                 f"the spacing {self.spacing} has a value that is not a positive number of millimetres. "
                 "Correct the header, or give the spacing when you open the dataset."
+            )
+        if not all(math.isfinite(value) for row in (self.origin, *self.direction) for value in row):
+            raise ImageError(
+                f"the origin {self.origin} and the direction {self.direction} hold a value that is not a number, so "
+                "nothing says where the voxels lie. Correct the header: of NIfTI the sform, or the qform."
             )
 
     @classmethod
@@ -165,14 +172,20 @@ class Grid:
     def difference(self, other: Grid) -> str:
         """What differs from another grid beyond rounding, in words; empty if they agree.
 
-        Tolerances are nnU-Net's: numpy's `allclose`.
+        Tolerances are nnU-Net's, numpy's `allclose`; those in mm shrink with voxels that are small themselves.
         """
         if self.shape != other.shape:
             return f"shape {by(self.shape)} against {by(other.shape)}"
-        for name in ("spacing", "origin", "direction"):
+        share = min(1.0, *(s / SMALL for s in (*self.spacing, *other.spacing)))
+        for name, relative, absolute in (
+            ("spacing", 1e-5, 1e-5 * share),
+            ("direction", 1e-5, 1e-5),  # before the origin, which moves to another corner with it
+            ("origin", 1e-5 * share, 1e-3 * share),
+        ):
             mine, yours = (np.asarray(getattr(g, name)) for g in (self, other))
-            if not np.allclose(mine, yours, rtol=1e-5, atol=1e-3 if name == "origin" else 1e-5):
-                return f"{name} {np.round(mine, 4).tolist()} against {np.round(yours, 4).tolist()}"
+            if not np.allclose(mine, yours, rtol=relative, atol=absolute):
+                digits = 4 - math.floor(math.log10(share))
+                return f"{name} {np.round(mine, digits).tolist()} against {np.round(yours, digits).tolist()}"
         return ""
 
 

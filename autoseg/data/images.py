@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from autoseg.core.serialization import atomic_path, write_json
 from autoseg.core.shown import Shown
 from autoseg.core.types import ImageArray, LabelArray, PathLike, by
 from autoseg.data.exchange import to_nibabel, to_sitk, to_torchio, voxels_from
-from autoseg.data.formats import LOSSY, PHOTOGRAPHS, STACKS, WRITABLE, read_voxels, stem_of, suffix_of
+from autoseg.data.formats import LOSSY, PHOTOGRAPHS, STACKS, WRITABLE, is_whole, read_voxels, stem_of, suffix_of
 from autoseg.data.geometry import Grid
 from autoseg.data.label_values import as_stored, count_colours, count_values, meant_by
 from autoseg.data.labels import Labels
@@ -39,10 +40,15 @@ class Image(Shown):
     def __post_init__(self) -> None:
         if self.array.shape[1:] != self.grid.shape:
             raise ImageError(f"an array of shape {self.array.shape} does not fit the grid {self.grid.shape}.")
-        if len(self.channels) != len(self.array):
+        declared = len(self.channels)
+        if declared != len(self.array):
+            advice = "Correct 'channel_names' in dataset.json, or the files of this case."
+            if 1 < declared == self.array.shape[-1]:
+                advice = f"The last axis has {declared}: are these the channels? They come first, (channel, z, y, x), "
+                advice += "with a z of 1 for pictures; only bytes may have colours last."
             raise ImageError(
-                f"the image has {len(self.array)} channel(s), but {len(self.channels)} are declared: "
-                f"{', '.join(self.channels)}. Correct 'channel_names' in dataset.json, or the files of this case."
+                f"the image has {len(self.array)} channel(s), but {declared} are declared: "
+                f"{', '.join(self.channels)}. {advice}"
             )
 
     @classmethod
@@ -180,7 +186,10 @@ def label_map_from(stored: np.ndarray, grid: Grid, labels: Labels, name: str) ->
     array = meant_by(stored, labels)
     array = without_copies(array, 1) if len(array) > 1 else array
     if len(array) > 1:
-        raise ImageError(f"{name} has {len(array)} channels; a label map has one integer a voxel.")
+        raise ImageError(
+            f"{name} has {len(array)} channels; a label map has one integer a voxel. Where they are one-hot, save the "
+            "number of the channel that is 1: numpy.argmax."
+        )
     return LabelMap(_as_integers(array[0], name), grid, labels)
 
 
@@ -243,3 +252,5 @@ def write_voxels(array: np.ndarray, grid: Grid, path: Path) -> None:
             sitk.WriteImage(to_sitk(array, grid), str(temporary), useCompression=True)
         except RuntimeError as error:  # SimpleITK's only error type
             raise OSError(None, str(error).strip().splitlines()[-1]) from error
+        if not is_whole(temporary, array.nbytes):  # of which SimpleITK says nothing
+            raise OSError(errno.ENOSPC, "it was written only in part, as on a full disk")

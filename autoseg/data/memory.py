@@ -54,9 +54,6 @@ def dataset_from_arrays(
     called = list(names) or [f"case_{i}" for i in range(len(images))]
     if len(called) != len(images):
         raise DatasetError(f"{len(images)} images and {len(called)} names: give one name for each image.")
-    for case in called:
-        if not isinstance(case, str) or case in ("", ".", "..") or set(case) & set("/\\\0"):
-            raise DatasetError(f"a case is called {case!r}; its name becomes that of files: a word without slashes.")
     held = [
         _held(case, image, label, spacing, channels) for case, image, label in zip(called, images, labels, strict=True)
     ]

@@ -271,7 +271,10 @@ def _channels_of(images: Sequence[tuple[Path, ...]]) -> tuple[str, ...]:
 
 
 def declared(label_names: Mapping[str, int] | None) -> Labels | None:
-    """The labels that a user named, if any."""
+    """The labels that a user named, if any. Raises `DatasetError` where they were given no values."""
+    if label_names and not isinstance(label_names, Mapping):
+        example = {str(name): value for value, name in enumerate(label_names)}
+        raise DatasetError(f"label_names must give each label its value: {example} rather than {label_names!r}.")
     return labels_from_json(label_names) if label_names else None
 
 

@@ -16,6 +16,7 @@ from autoseg.core.types import Mask, PathLike, by
 from autoseg.data.dataset import Dataset
 from autoseg.data.geometry import Grid
 from autoseg.data.images import LabelMap
+from autoseg.data.labels import Labels
 from autoseg.evaluation.metrics import Overlap, known_mean, overlap
 from autoseg.prediction.inference import Prediction
 
@@ -136,22 +137,40 @@ class Evaluation(Shown):
         return f"Evaluation({len(self.cases)} cases, mean Dice {self.mean:.4f})\n  {means}\n  worst: {worst}"
 
 
-def evaluate(predictions: Iterable[Prediction], dataset: Dataset) -> Evaluation:
+def evaluate(predictions: Prediction | Iterable[Prediction], dataset: Dataset) -> Evaluation:
     """Compare predictions with the dataset's reference label maps, on the scan's own grid.
 
-    Raises `EvaluationError` for a prediction on another grid, `DatasetError` for a case without reference.
+    Raises `EvaluationError` for a prediction on another grid or with values that no label has, and for two of one case;
+    `DatasetError` for a case without reference.
 
     >>> autoseg.evaluate(predictions, dataset)
     Evaluation(6 cases, mean Dice ...)
     ...
     """
-    kept = tuple(replace(p, case=dataset[p.case.name]) for p in predictions)  # what judged them is what is shown
-    if not kept:
-        raise EvaluationError("there are no predictions to evaluate.")
+    given = (predictions,) if isinstance(predictions, Prediction | LabelMap) else tuple(predictions)
+    _require_one_a_case(given)
+    kept = tuple(replace(p, case=dataset[p.case.name]) for p in given)  # what judged them is what is shown
     scores = []
     for prediction in kept:
         scores.extend(score_case(prediction.case.name, prediction.label_map, prediction.case.label()))
     return Evaluation(tuple(scores), kept)
+
+
+def _require_one_a_case(predictions: tuple[Any, ...]) -> None:
+    if not predictions:
+        raise EvaluationError("there are no predictions to evaluate.")
+    for other in (p for p in predictions if not isinstance(p, Prediction)):
+        raise EvaluationError(
+            f"a {type(other).__name__} does not say which case it predicts. Give what predict() returned, or "
+            "autoseg.Prediction(case=dataset['name'], label_map=autoseg.LabelMap(array, grid, dataset.labels))."
+        )
+    names = [p.case.name for p in predictions]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise EvaluationError(
+            f"case {twice[0]!r} has {names.count(twice[0])} predictions, which would be averaged as two cases. "
+            "Evaluate those of each model apart."
+        )
 
 
 def score_case(name: str, predicted: LabelMap, reference: LabelMap) -> list[Score]:
@@ -181,6 +200,7 @@ def require_comparable(name: str, predicted: LabelMap, reference: LabelMap, *, i
             f"case {name!r}: the prediction's labels are not the reference's, {difference}. Evaluate with the dataset "
             "that was trained on, such as what check().apply() returned."
         )
+    _require_declared(name, predicted, reference.labels)
     ours, theirs = predicted.grid, reference.grid
     known = not (_is_silent(ours) or _is_silent(theirs))
     turned = known and np.abs(np.subtract(ours.direction, theirs.direction)).max() > TURNED
@@ -188,6 +208,17 @@ def require_comparable(name: str, predicted: LabelMap, reference: LabelMap, *, i
         raise EvaluationError(
             f"case {name!r}: prediction and reference lie otherwise in the world, {ours.difference(theirs)}. Where the "
             "label map's header is wrong, autoseg.data.fixes.lay_labels_on_images(dataset) leaves it out."
+        )
+
+
+def _require_declared(name: str, predicted: LabelMap, reference: Labels) -> None:
+    declared = [v for labels in (predicted.labels, reference) for v in (*labels.permitted, *labels.region_order)]
+    known = np.isin(predicted.array, declared)
+    if not known.all():
+        found = ", ".join(f"{value:g}" for value in np.unique(predicted.array[~known])[:5])
+        raise EvaluationError(
+            f"case {name!r}: {int((~known).sum()):,} voxels of the prediction hold values that no label has ({found}); "
+            f"the labels are {reference!r}. They would only count as missed: correct the prediction."
         )
 
 

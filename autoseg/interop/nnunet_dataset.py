@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -57,38 +58,57 @@ def export_nnunet_dataset(dataset: Dataset, folder: PathLike, *, number: int | N
 
     Files that nnU-Net reads as they are, are copied; of datasets that were corrected, renumber labels, or hold several
     channels in a file, every file is written anew as ``.nii.gz``, with the values that labels stand for. Folds of its
-    own go along as ``splits_final.json``. Raises `StorageError` where the folder holds another dataset already.
+    own go along as ``splits_final.json``. The folder is there once it is whole. Raises `StorageError` where it holds
+    something already, or cannot be written.
 
     >>> autoseg.export_nnunet_dataset(dataset, "nnUNet_raw", number=90).name
     'Dataset090_Seahorse'
     """
     target = Path(folder) / name_in_nnunet(dataset.name, number)
-    if (target / "dataset.json").exists():
-        raise StorageError(f"{target} holds a dataset already. Choose another number=..., or remove it.")
-    endings = {suffix_of(path) for case in (*dataset.training, *dataset.test) for path in _files(case)}
-    copied = len(endings) == 1 and endings <= AS_THEY_ARE and all(_is_plain(case) for case in dataset)
+    if target.is_dir() and any(target.iterdir()):
+        what = "a dataset" if (target / "dataset.json").exists() else "files"
+        raise StorageError(f"{target} holds {what} already. Choose another number=..., or remove it.")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
+            whole = Path(temporary) / target.name
+            _write_all(dataset, whole)
+            whole.replace(target)
+    except OSError as error:
+        raise StorageError(f"cannot write {target}: {error.strerror or error}. Choose another folder.") from error
+    return target
+
+
+def _write_all(dataset: Dataset, folder: Path) -> None:
+    every = (*dataset.training, *dataset.test)
+    endings = {suffix_of(path) for case in every for path in _files(case)}
+    copied = len(endings) == 1 and endings <= AS_THEY_ARE and all(map(_is_untouched, every))
+    copied = copied and all(map(_one_file_a_channel, dataset))
     ending = endings.pop() if copied else WRITTEN
-    for cases, images in ((dataset.training, target / "imagesTr"), (dataset.test, target / "imagesTs")):
+    for cases, images in ((dataset.training, folder / "imagesTr"), (dataset.test, folder / "imagesTs")):
         for case in cases:
             (_copy if copied else _write)(case, images, ending)
     if dataset.splits:
         folds = [{"train": list(split.training), "val": list(split.validation)} for split in dataset.splits]
-        write_json(target / "splits_final.json", folds)
+        write_json(folder / "splits_final.json", folds)
     write_json(
-        target / "dataset.json", dataset_json(dataset.channels, dataset.labels, cases=len(dataset), ending=ending)
+        folder / "dataset.json", dataset_json(dataset.channels, dataset.labels, cases=len(dataset), ending=ending)
     )
-    return target
 
 
 def _files(case: Case) -> tuple[Path, ...]:
     return case.image_paths if case.label_path is None else (*case.image_paths, case.label_path)
 
 
-def _is_plain(case: Case) -> bool:
-    """Whether the files say themselves what autoseg makes of them, one channel each (or the colours of a picture)."""
+def _is_untouched(case: Case) -> bool:
+    """Whether the files say themselves what autoseg makes of them."""
+    return case.corrections == type(case.corrections)() and not case.labels.file_values and case.held is None
+
+
+def _one_file_a_channel(case: Case) -> bool:
+    """Whether each channel has a file, or the file is a picture with its colours."""
     colours = len(case.image_paths) == 1 and suffix_of(case.image_paths[0]) in PHOTOGRAPHS
-    untouched = case.corrections == type(case.corrections)() and not case.labels.file_values
-    return untouched and case.held is None and (colours or len(case.image_paths) == len(case.channels))
+    return colours or len(case.image_paths) == len(case.channels)
 
 
 def _copy(case: Case, images: Path, ending: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import zipfile
 from dataclasses import dataclass
@@ -37,8 +38,9 @@ class CaseFiles:
     name: str
 
     def path(self, ending: str) -> Path:
-        """The file with that ending."""
-        return self.folder / "preprocessed" / self.configuration / f"{self.name}{ending}"
+        """The file with that ending; a name that ends as the label map of another case does gets one letter more."""
+        name = re.sub(r"(_label_*)$", r"\1_", self.name)
+        return self.folder / "preprocessed" / self.configuration / f"{name}{ending}"
 
     @property
     def arrays(self) -> tuple[Path, Path, Path]:

@@ -151,9 +151,44 @@ def splits(survey: Survey) -> Iterator[Finding]:
         )
 
 
+def broken_splits(survey: Survey) -> Iterator[Finding]:
+    """The dataset's own folds: one that trains on nothing or validates nothing, and cases named twice on one side."""
+    splits = survey.dataset.splits
+    for what, empty in (
+        ("train on no case", [k for k, split in enumerate(splits) if not split.training]),
+        ("validate no case", [k for k, split in enumerate(splits) if not split.validation]),
+    ):
+        if empty:
+            yield Finding(
+                check="splits",
+                severity="error",
+                cases=(),
+                message=f"splits_final.json: {len(empty)} of {len(splits)} folds (fold {few(empty)}) {what}.",
+                advice="Such a fold cannot be used.",
+                fix=Fix(text="splits anew, as nnU-Net does", change=fixes.split_anew),
+            )
+    sides = [side for split in splits for side in (split.training, split.validation) if len(set(side)) < len(side)]
+    twice = sorted({name for side in sides for name in side if side.count(name) > 1})
+    if twice:
+        yield Finding(
+            check="splits",
+            severity="warning",
+            cases=tuple(twice),
+            message=f"{cases_of(twice, len(survey.training))}: named more than once on one side of a fold of "
+            "splits_final.json. Training would see it more often, and scores count it as often.",
+            worst=twice[0],
+            fix=Fix(text="names each case once", change=_each_once, safe=True),
+        )
+
+
+def _each_once(dataset: Dataset) -> Dataset:
+    splits = (Split(tuple(dict.fromkeys(s.training)), tuple(dict.fromkeys(s.validation))) for s in dataset.splits)
+    return replace(dataset, splits=tuple(splits))
+
+
 def _validated_only(dataset: Dataset) -> Dataset:
     splits = (Split(tuple(n for n in s.training if n not in s.validation), s.validation) for s in dataset.splits)
     return replace(dataset, splits=tuple(splits))
 
 
-CASES: tuple[Check, ...] = (duplicates, leakage, splits, number)
+CASES: tuple[Check, ...] = (duplicates, leakage, splits, broken_splits, number)

@@ -118,6 +118,8 @@ def look_at(case: Case, *, labelled: bool) -> Evidence:
         return Evidence(name=case.name, image=seen, image_problem=image_problem, label_problem=str(error))
     grey = len(stored) > 1 and not case.labels.has_colours and len(plain := without_copies(stored, 1)) == 1
     stored = plain if grey else stored
+    if len(stored) > 1 and not _colours(stored) and (problem := _unusable(case)):
+        return Evidence(name=case.name, image=seen, image_problem=image_problem, label_problem=problem)
     label_map = _label_map(case, stored, grid)
     label = replace(_of_label(stored, label_map.grid, case.labels), grey=grey, leftward=_leftward(label_map))
     if case.label_path is not None and suffix_of(case.label_path) in LOSSY:
@@ -137,6 +139,15 @@ def _image(case: Case) -> tuple[Image | None, str]:
         return case.image(), ""
     except DatasetError as error:
         return None, str(error)
+
+
+def _unusable(case: Case) -> str:
+    """Why a label map cannot be one."""
+    try:
+        case.label()
+    except DatasetError as error:
+        return str(error)
+    return ""
 
 
 def _label_map(case: Case, stored: np.ndarray, grid: Grid) -> LabelMap:

@@ -24,7 +24,7 @@ def unreadable(survey: Survey) -> Iterator[Finding]:
             cases=tuple(names),
             message=text + more,
             worst=names[0],
-            fix=leave_out(names),
+            fix=leave_out(names) if {e.name for e in survey.training} - set(names) else None,
         )
 
 

@@ -35,7 +35,7 @@ def _kind(e: Evidence) -> str:
     assert e.image and e.label
     image, label = e.image.grid, e.label.grid
     if image.shape != label.shape:
-        return "other"
+        return "slice" if _is_slice(label, image) else "other"
     if displacement(label, image) < ROUNDING:
         return "rounded"
     if share_shape_and_spacing(label, image):
@@ -43,6 +43,12 @@ def _kind(e: Evidence) -> str:
     if is_blank(label) != is_blank(image):
         return "label header lost" if is_blank(label) else "image header lost"
     return "spacing"
+
+
+def _is_slice(label: Grid, image: Grid) -> bool:
+    """Whether one is a picture and the other a volume with that one slice."""
+    label_shape, image_shape = ([n for n in grid.shape if n > 1] for grid in (label, image))
+    return label.dimensions != image.dimensions and label_shape == image_shape
 
 
 def displacement(label: Grid, image: Grid) -> float:
@@ -114,17 +120,34 @@ def _spacing(found: list[Evidence]) -> Finding:
     )
 
 
+def _slice(found: list[Evidence]) -> Finding:
+    first = found[0]
+    assert first.image and first.label
+    return Finding(
+        check="grids",
+        severity="error",
+        cases=_names(found),
+        message=f"{grids_differ(first.name, first.label.grid, first.image.grid)} One is a picture, the other a "
+        f"volume of one slice. {_so_in(found)}".rstrip(),
+        advice="nnU-Net takes both for the same.",
+        worst=first.name,
+        fix=_on_images(found, safe=True),
+    )
+
+
 def _shifted(found: list[Evidence]) -> Finding:
     worst = _worst(found)
     assert worst.image and worst.label
     off = displacement(worst.label.grid, worst.image.grid)
+    difference = worst.label.grid.difference(worst.image.grid)
     plain, world = (sum(e.edges[i] for e in found if e.edges) / len(found) for i in (0, 1))
     evidence = (
         f"at the border of the labels the image changes {plain:.1f} times as strongly as around it if one is laid on "
         f"the other voxel on voxel, {world:.1f} times if both lie where their headers say"
     )
     if world > CLEARER * plain:
-        verdict, fix = "so the headers are right and the label maps are really shifted", _resampled(found, safe=True)
+        moved = "turned" if difference.startswith("direction") else "shifted"
+        verdict, fix = f"so the headers are right and the label maps are really {moved}", _resampled(found, safe=True)
     elif plain > CLEARER * world:
         verdict, fix = "so the voxels are right and one of the headers is wrong", _on_images(found, safe=True)
     else:
@@ -134,7 +157,7 @@ def _shifted(found: list[Evidence]) -> Finding:
         severity="warning",
         cases=_names(found),
         message=f"in {cases_of(_names(found))} the label map lies up to {off:.1f} voxels away from its image: "
-        f"{worst.label.grid.difference(worst.image.grid)} in {worst.name!r}; {evidence}, {verdict}.",
+        f"{difference} in {worst.name!r}; {evidence}, {verdict}.",
         advice="nnU-Net prints a warning and lays them on each other voxel on voxel.",
         worst=worst.name,
         fix=fix,
@@ -165,6 +188,7 @@ _GRIDS = {
     "label header lost": lambda found: _lost(found, "label map"),
     "image header lost": lambda found: _lost(found, "image"),
     "spacing": _spacing,
+    "slice": _slice,
     "shifted": _shifted,
     "other": _other,
 }
@@ -216,6 +240,8 @@ def _pictures(worst: Evidence) -> Callable[[Dataset], tuple[Picture, ...]]:
 def laid_both_ways(case: Case) -> tuple[Picture, ...]:
     """The image with its label map as the voxels lie, and as the headers say."""
     image, label_map = case.image(), case.label()
+    if image.grid.dimensions != label_map.grid.dimensions:
+        return (Picture(title=case.name, image=image),)
     pictures = []
     if image.grid.shape == label_map.grid.shape:
         pictures.append(Picture(title="voxel on voxel", image=image, labels=label_map.array))

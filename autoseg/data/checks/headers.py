@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
-from autoseg.core.types import by
+from autoseg.core.types import Spacing, by
 from autoseg.data import fixes
 from autoseg.data.checks.files import leave_out
 from autoseg.data.checks.finding import Finding, Fix, channels_of
 from autoseg.data.checks.geometry import ROUNDING, displacement, is_blank
 from autoseg.data.checks.survey import ENOUGH, Check, Survey, cases_of, factor
+from autoseg.data.dataset import Dataset
+from autoseg.data.geometry import Grid
 
 SMALLEST = 8  # voxels along the two longest axes, below which a network has nothing to look at
 FAR = 8.0  # times finer or coarser than the median case
@@ -70,6 +73,25 @@ def copies(survey: Survey) -> Iterator[Finding]:
                 )
 
 
+def dimensions(survey: Survey) -> Iterator[Finding]:
+    """Pictures among volumes, or the reverse."""
+    names: dict[int, list[str]] = {}
+    for name, image in survey.images:
+        names.setdefault(image.grid.dimensions, []).append(name)
+    if len(names) > 1:
+        (odd, few), (usual, many) = sorted(names.items(), key=lambda item: len(item[1]))
+        yield Finding(
+            check="dimensions",
+            severity="error",
+            cases=tuple(few),
+            message=f"{cases_of(few, len(survey.training))}: the image is {odd}D, the others are {usual}D (such as "
+            f"{many[0]!r}).",
+            advice="One plan cannot serve both: split the dataset in two, or cut the 3D images into slices.",
+            worst=few[0],
+            fix=leave_out(few),
+        )
+
+
 def spacing(survey: Survey) -> Iterator[Finding]:
     """Cases whose voxels are of another order of size, and those whose header says nothing where the others' does."""
     grids = {name: image.grid for name, image in survey.images}
@@ -90,20 +112,43 @@ def spacing(survey: Survey) -> Iterator[Finding]:
 
 def _spacing(survey: Survey, names: list[str], worst: str, what: str) -> Finding:
     grids = {name: image.grid for name, image in survey.images}
-    usual = tuple(float(v) for v in np.median([g.spacing for n, g in grids.items() if n not in names], axis=0))
+    usual = _usual([grid for name, grid in grids.items() if name not in names], {name: grids[name] for name in names})
     return Finding(
         check="spacing",
         severity="warning",
         cases=tuple(names),
         message=f"in {cases_of(names, len(survey.training))} the spacing {what}: {by(grids[worst].spacing, 4)} mm in "
-        f"{worst!r}, usually {by(usual, 4)} mm (zyx).",
+        f"{worst!r}{f', usually {by(usual[worst], 4)} mm' if usual else ''} (zyx).",
         advice="Is it in another unit, or was the header lost? Resampling believes it.",
         worst=worst,
-        fix=Fix(
-            text=f"reads them with {by(usual, 4)} mm",
-            change=lambda dataset: fixes.override_spacing(dataset, usual, *names),
-        ),
+        fix=Fix(text=f"reads them with {by(usual[worst], 4)} mm", change=partial(_with_spacings, spacings=usual))
+        if usual
+        else None,
     )
+
+
+def _usual(others: list[Grid], odd: dict[str, Grid]) -> dict[str, Spacing]:
+    """The median spacing of the others in the order of each odd one's axes; nothing where that cannot be told."""
+    orders = {_axes(grid) for grid in others}
+    order, found = _axes(others[0]), np.median([grid.spacing for grid in others], axis=0).tolist()
+    own = {name: order if is_blank(grid) else _axes(grid) for name, grid in odd.items()}
+    if len(orders) > 1 or any(axes != order and not set(axes) == set(order) == set("LPS") for axes in own.values()):
+        return {}
+    return {
+        name: tuple(found if axes == order else (found[order.index(letter)] for letter in axes))
+        for name, axes in own.items()
+    }
+
+
+def _axes(grid: Grid) -> str:
+    """The world's axis along which each axis of the array lies, whichever way it grows."""
+    return grid.orientation.translate(str.maketrans("RAI", "LPS"))
+
+
+def _with_spacings(dataset: Dataset, spacings: dict[str, Spacing]) -> Dataset:
+    for name, spacing in spacings.items():
+        dataset = fixes.override_spacing(dataset, spacing, name)
+    return dataset
 
 
 def orientation(survey: Survey) -> Iterator[Finding]:
@@ -148,4 +193,4 @@ def small(survey: Survey) -> Iterator[Finding]:
         )
 
 
-HEADERS: tuple[Check, ...] = (channels, copies, spacing, orientation, small)
+HEADERS: tuple[Check, ...] = (channels, copies, dimensions, spacing, orientation, small)

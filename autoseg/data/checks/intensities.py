@@ -11,7 +11,7 @@ from autoseg.data import fixes
 from autoseg.data.checks.evidence import AIR, ChannelEvidence
 from autoseg.data.checks.files import leave_out
 from autoseg.data.checks.finding import Finding, Fix, Picture, channels_of
-from autoseg.data.checks.survey import ENOUGH, Check, Survey, cases_of, factor
+from autoseg.data.checks.survey import ENOUGH, Check, Survey, cases_of, factor, few
 from autoseg.data.dataset import Case, Dataset
 from autoseg.data.formats import PHOTOGRAPHS, STACKS
 from autoseg.data.images import Image
@@ -64,13 +64,14 @@ def constant(survey: Survey) -> Iterator[Finding]:
     for number, channel in enumerate(survey.dataset.channels):
         blank = [n for n, i in survey.images if number < len(i.channels) and i.channels[number].constant]
         if blank:
-            value = next(i.channels[number].minimum for n, i in survey.images if n == blank[0])
+            found = list(dict.fromkeys(f"{i.channels[number].minimum:g}" for n, i in survey.images if n in blank))
+            what = f"is {found[0]}" if len(found) == 1 else f"has one intensity a case ({few(found)})"
             yield Finding(
                 check="constant",
                 severity="warning",
                 cases=tuple(blank),
-                message=f"{cases_of(blank, len(survey.training))}: channel {channel!r} is {value:g} everywhere, "
-                "so there is nothing to see in it.",
+                message=f"{cases_of(blank, len(survey.training))}: channel {channel!r} {what} everywhere, so there is "
+                "nothing to see in it.",
                 advice="Was the file exported empty? nnU-Net says nothing of it.",
                 worst=blank[0],
                 draw=channels_of(blank[0], number),

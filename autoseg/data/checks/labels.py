@@ -12,6 +12,7 @@ from autoseg.data.checks.files import leave_out
 from autoseg.data.checks.finding import Finding, Fix
 from autoseg.data.checks.label_files import broken, intensities, is_an_image, nonfinite, smeared
 from autoseg.data.checks.survey import Check, Survey, cases_of, few
+from autoseg.data.formats import palette_of
 from autoseg.data.labels import FileValue, Labels
 
 
@@ -60,7 +61,9 @@ def _sorted(found: Counter[FileValue]) -> list[FileValue]:
 
 
 def _meaning(survey: Survey, every: list[FileValue], unknown: dict[str, dict[FileValue, int]]) -> Fix | None:
-    """What the values may mean: the declared labels in order where there are as many, else labels of their own."""
+    """What the values may mean: their numbers in a palette, the declared labels in order where there are as many, or
+    labels of their own.
+    """
     labels = survey.dataset.labels
     if len(every) >= LISTED:
         return None
@@ -75,14 +78,14 @@ def _meaning(survey: Survey, every: list[FileValue], unknown: dict[str, dict[Fil
             "files' own values",
             change=lambda dataset: fixes.relabel(dataset, meaning),
         )
-    if len(free) == len(every):
-        meaning = dict(zip(every, free, strict=True))
+    in_order = dict(zip(every, free, strict=True)) if len(free) == len(every) else {}
+    if meaning := _numbers_in_palette(survey, every, unknown) or in_order:
         words = ", ".join(f"{stored} as {labels.name_of(value)}" for stored, value in meaning.items())
         whole = len(unknown) == len(survey.training)
         return Fix(
             text=f"reads {words}; predictions are written with the files' own values",
             change=lambda dataset: fixes.relabel(dataset, meaning, *(() if whole else unknown)),
-            safe=len(every) - len(dark) == 1,
+            safe=len(every) - len(dark) == 1 and meaning == in_order,
         )
     if dark:
         return Fix(
@@ -95,6 +98,16 @@ def _meaning(survey: Survey, every: list[FileValue], unknown: dict[str, dict[Fil
         text=f"declares {few(every, 5)} as {'a label of its own' if len(every) == 1 else 'labels of their own'}",
         change=lambda dataset: fixes.declare_labels(dataset, _named(every)),
     )
+
+
+def _numbers_in_palette(survey: Survey, colours: list[FileValue], names: Iterable[str]) -> dict[FileValue, int]:
+    """What colours are by their numbers in the palette that all files share; nothing where those are no labels."""
+    palettes = {palette_of(path) for name in names if (path := survey.dataset[name].label_path)}
+    palette = palettes.pop() if len(palettes) == 1 else ()
+    numbers: dict[FileValue, int] = {v: palette.index(v) for v in colours if isinstance(v, tuple) and v in palette}
+    dark = [number for colour, number in numbers.items() if colour == (0, 0, 0)]
+    known = len(numbers) == len(colours) and set(numbers.values()) <= set(survey.dataset.labels.permitted)
+    return numbers if known and dark in ([], [0]) else {}
 
 
 def grey(survey: Survey) -> Iterator[Finding]:
