@@ -337,12 +337,14 @@ def test_a_run_that_goes_on_leaves_one_that_came_between_where_it_is_found(tmp_p
     assert same(train(boxes(), blueprint=short(epochs=3), folder=tmp_path, show_progress=False).model, first.model)
 
 
+RATE = {"factor": 1.0}  # not held by the schedule, or another rate would be another run
+
+
 @pytest.mark.filterwarnings("ignore:training was interrupted", "ignore:training stopped")
-def test_the_last_good_state_comes_back_after_going_on_from_disk(tmp_path):
-    rate = [1.0]
-    blueprint = short(epochs=4, iterations_per_epoch=6, weight_averaging=0.0, schedule=lambda _progress: rate[0])
+def test_the_last_good_state_comes_back_after_going_on_from_disk(tmp_path, monkeypatch):
+    blueprint = short(epochs=4, iterations_per_epoch=6, weight_averaging=0.0, schedule=lambda _progress: RATE["factor"])
     good = train(boxes(), blueprint=blueprint, folder=tmp_path, callbacks=[stop], show_progress=False).model
-    rate[0] = 1e12
+    monkeypatch.setitem(RATE, "factor", 1e12)
     stopped = train(boxes(), blueprint=blueprint, folder=tmp_path, show_progress=False)
     assert stopped.stopped is not None and "The state after epoch 0 is back" in stopped.stopped
     assert same(stopped.model, good)

@@ -11,7 +11,7 @@ import torch
 from small_trainings import boxes, configuration, same, short
 
 import autoseg
-from autoseg.core.errors import TrainingError
+from autoseg.core.errors import StorageError, TrainingError
 from autoseg.data.labels import Labels
 from autoseg.training.augmentation import Augmentation
 from autoseg.training.blueprint import Blueprint
@@ -21,6 +21,7 @@ from autoseg.training.patches import draw_patches
 from autoseg.training.running import finish, train
 from autoseg.training.sampled import count_labels
 
+WIDTH = 4
 TWO = Labels({"background": 0, "box": 1, "core": 2})
 
 
@@ -339,6 +340,58 @@ def test_an_edited_loss_of_the_same_name_is_told(tmp_path, recwarn):
     assert not [w for w in recwarn if "changed since" in str(w.message)]
     with pytest.warns(UserWarning, match="first changed since the run in .* began"):
         train(boxes(), blueprint=short(loss=second), folder=tmp_path, show_progress=False)
+
+
+def weighted(w):
+    def loss(logits, target):
+        return torch.nn.functional.cross_entropy(logits, target, weight=torch.tensor([1.0, w]))
+
+    return loss
+
+
+@pytest.mark.filterwarnings("ignore:.*held another training")
+def test_a_loss_with_another_strength_is_another_training(tmp_path):
+    first = train(boxes(), blueprint=short(loss=weighted(1.0)), folder=tmp_path, show_progress=False)
+    other = train(boxes(), blueprint=short(loss=weighted(100.0)), folder=tmp_path, show_progress=False)
+    assert not same(first.model, other.model)
+    again = Training(boxes(), blueprint=short(loss=weighted(1.0)), folder=tmp_path)
+    assert again.finished and same(again.model, first.model)
+
+
+def of_width(width):
+    def network(spec):
+        layers = (torch.nn.Conv3d(spec.in_channels, width, 1), torch.nn.Conv3d(width, spec.classes, 1))
+        return torch.nn.Sequential(*layers)
+
+    return network
+
+
+@pytest.mark.filterwarnings("ignore:.*held another training")
+def test_a_network_of_another_width_is_another_training(tmp_path):
+    for width in (4, 8):
+        training = train(boxes(), blueprint=short(network=of_width(width)), folder=tmp_path, show_progress=False)
+        assert len(training.model.weights["0.bias"]) == width
+
+
+def test_a_finished_model_that_does_not_fit_an_edited_network_is_named(tmp_path, monkeypatch):
+    def network(spec):
+        return of_width(WIDTH)(spec)
+
+    monkeypatch.setitem(globals(), "WIDTH", 4)
+    train(boxes(), blueprint=short(network=network), folder=tmp_path, show_progress=False)
+    monkeypatch.setitem(globals(), "WIDTH", 8)
+    with pytest.raises(StorageError, match=r"fold_0 do not fit the network of this training: size mismatch.* Delete"):
+        Training(boxes(), blueprint=short(network=network), folder=tmp_path)
+
+
+def test_a_run_does_not_go_on_with_a_component_that_holds_other_values(tmp_path):
+    data = autoseg.sample_dataset("few_cases")
+    plan = autoseg.make_plan(autoseg.extract_fingerprint(data, show_progress=False))
+    prepared = autoseg.preprocess(data, plan["2d"], folder=tmp_path, show_progress=False)
+    folder = train(prepared, blueprint=short(epochs=1, loss=weighted(2.0)), show_progress=False).folder
+    with pytest.raises(TrainingError, match="loss holds other values than when the run in .* began"):
+        autoseg.resume(folder, components={"loss": weighted(1.0)})
+    assert autoseg.resume(folder, components={"loss": weighted(2.0)}).finished
 
 
 @pytest.mark.parametrize("wrong", ["model.safetensors", {}, ["model"]])

@@ -335,8 +335,14 @@ class Training(Shown):
         finished = shelf.finished()
         if finished is not None:
             model, progress = finished
-            self.learner.averaged.load_state_dict(dict(model.weights))
-            self.learner.network.load_state_dict(dict(model.weights))
+            try:
+                self.learner.averaged.load_state_dict(dict(model.weights))
+                self.learner.network.load_state_dict(dict(model.weights))
+            except RuntimeError as error:
+                raise StorageError(
+                    f"the weights in {shelf.folder} do not fit the network of this training: "
+                    f"{str(error).strip().splitlines()[-1].strip()} Delete the folder to train it from its beginning."
+                ) from error
             self._go_on(progress)
             return
         found = shelf.open()

@@ -24,7 +24,8 @@ from autoseg.training.launch import launch
 from autoseg.training.learner import Diverged
 from autoseg.training.live import progress_shown
 from autoseg.training.loop import Training
-from autoseg.training.model import TrainedModel
+from autoseg.training.model import TrainedModel, own_components
+from autoseg.training.shelf import what_is_held
 
 Callback = Callable[[EpochRecord], None]
 Callbacks = Callback | Iterable[Callback]
@@ -190,6 +191,12 @@ def resume(
     if run is None:
         raise TrainingError(f"{folder} holds no training run. Give the folder of a fold, such as work/runs/2d/fold_0.")
     named = re.fullmatch(rf"fold_{run.fold}|earlier_fold_{run.fold}_\w+", folder.name)
+    now = what_is_held(own_components(run.prepared.configuration, run.blueprint))
+    if other := sorted(name for name in {**now, **run.held} if now.get(name) != run.held.get(name)):
+        raise TrainingError(
+            f"{', '.join(other)} holds other values than when the run in {folder} began. Give it as it was then, or "
+            "train another run with it: train(prepared, ...)."
+        )
     place = Path("runs") / run.prepared.configuration.name
     if named is None or folder.parts[-3:-1] != place.parts:
         raise TrainingError(

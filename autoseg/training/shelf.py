@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoseg.core.errors import ModelError, StorageError
+from autoseg.core.held import held
 from autoseg.core.serialization import Components, digest, require_writable
 from autoseg.core.types import PathLike
 from autoseg.training.checkpoints import CHECKPOINT, Checkpoint, PreparedData, Progress, Run
@@ -43,6 +44,8 @@ class Shelf:
         if training.transfer is not None:
             parts.append(training.transfer.key)
         components = own_components(training.configuration, training.blueprint)
+        if kept := what_is_held(components):
+            parts.append(kept)
         run = Run(
             key=digest(parts),
             finished=False,
@@ -51,6 +54,7 @@ class Shelf:
             prepared=PreparedData.of(training.prepared),
             transfer=training.transfer,
             sources={name: _source_of(part) for name, part in components.items()},
+            held=kept,
         )
         return Shelf(Path(root) / "runs" / training.configuration.name / f"fold_{training.fold}", run, components)
 
@@ -153,9 +157,16 @@ class Shelf:
         return Example.from_tensors(tensors) if about.get("key") == self.run.key else None
 
 
+def what_is_held(components: Components) -> dict[str, str]:
+    """Characters that change with the values that a callable holds, for each that holds any."""
+    return {name: digest(kept) for name, part in components.items() if (kept := held(part))}
+
+
 def _source_of(component: Callable[..., Any]) -> str:
     """Characters that change with the text of a function or class; empty where there is none to read."""
+    component = getattr(component, "func", component)  # of a partial
+    named = hasattr(component, "__code__") or isinstance(component, type)
     try:
-        return digest(textwrap.dedent(inspect.getsource(component)))
+        return digest(textwrap.dedent(inspect.getsource(component if named else type(component))))
     except (OSError, TypeError):
         return ""
