@@ -6,16 +6,16 @@ import inspect
 import shutil
 import textwrap
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoseg.core.errors import ModelError, StorageError
 from autoseg.core.held import held
-from autoseg.core.serialization import Components, digest, require_writable
+from autoseg.core.serialization import Components, digest, read_json, require_writable
 from autoseg.core.types import PathLike
-from autoseg.training.checkpoints import CHECKPOINT, Checkpoint, PreparedData, Progress, Run
+from autoseg.training.checkpoints import CHECKPOINT, RUN, Checkpoint, PreparedData, Progress, Run
 from autoseg.training.example import Example
 from autoseg.training.model import FILES, TrainedModel, own_components, read_tensors, write_tensors
 
@@ -60,12 +60,12 @@ class Shelf:
 
     def make_room(self) -> None:
         """Move a training of another kind aside, and this one back where that had happened to it: none is lost."""
-        there, earlier = self._there(), self._aside(self.run.key)
-        if there is not None and there.key == self.run.key:
-            self._compare_sources(there.sources)
-        elif there is not None and self._holds_weights():
+        there, earlier = self._key_there(), self._aside(self.run.key)
+        if there == self.run.key:
+            self._compare_sources(self._there())
+        elif self._holds_weights():
             require_writable(self.folder)
-            aside = self._aside(there.key)
+            aside = self._aside(there)
             shutil.rmtree(aside, ignore_errors=True)
             self.folder.rename(aside)
             warnings.warn(
@@ -77,8 +77,9 @@ class Shelf:
             shutil.rmtree(self.folder, ignore_errors=True)
             earlier.rename(self.folder)
 
-    def _compare_sources(self, before: Mapping[str, str]) -> None:
+    def _compare_sources(self, there: Run | None) -> None:
         """Warn where a function of the user's own has another text than when this run began."""
+        before = {} if there is None else there.sources
         edited = [name for name, now in self.run.sources.items() if now and before.get(name, now) not in ("", now)]
         if edited:
             warnings.warn(
@@ -99,7 +100,7 @@ class Shelf:
         Raises `StorageError` where its files are damaged.
         """
         there = self._there()
-        if there is None or there.key != self.run.key or there.progress is None:
+        if there is None or there.progress is None:
             return None
         try:
             return TrainedModel.load(self.folder, components=self.components), there.progress
@@ -118,16 +119,27 @@ class Shelf:
         return Checkpoint.read(self.folder, self.run.key)
 
     def _there(self) -> Run | None:
-        """The run the folder holds; None where it is of another kind, which then makes room for this one."""
+        """This very run as the folder holds it; None where it holds none, or one of another kind.
+
+        Raises `StorageError` where it cannot be read, as of a newer version.
+        """
+        if self._key_there() != self.run.key:
+            return None
         try:
             return Run.read(self.folder, self.components)
-        except StorageError:
-            return None
+        except StorageError as error:
+            raise StorageError(f"{error} Delete {self.folder} to train this run from its beginning.") from error
+
+    def _key_there(self) -> str:
+        """The key of the run that the folder holds; of one that cannot be told, a name of its own."""
+        try:
+            return str(read_json(self.folder / RUN)["key"])
+        except (StorageError, LookupError, TypeError):
+            return f"unknown_{self.folder.stat().st_mtime_ns}" if self.folder.exists() else ""
 
     def _take_back(self) -> None:
         """Make room once more where another training has begun here in the meantime."""
-        there = self._there()
-        if there is not None and there.key != self.run.key:
+        if self._key_there() != self.run.key:
             self.make_room()
             self.run.write(self.folder)
 
