@@ -16,6 +16,7 @@ from autoseg.data.labels import Labels
 from autoseg.training.augmentation import Augmentation
 from autoseg.training.blueprint import Blueprint
 from autoseg.training.compute import Compute, choose_compute
+from autoseg.training.learner import Learner
 from autoseg.training.loop import Training
 from autoseg.training.patches import draw_patches
 from autoseg.training.running import finish, train
@@ -191,6 +192,29 @@ def test_repeats_show_the_spread(tmp_path):
     assert "±" in again._repr_html_()
     with pytest.raises(TrainingError, match="1 training shows no spread"):
         autoseg.repeat(boxes(), 1)
+
+
+@pytest.mark.filterwarnings("ignore:training was interrupted")
+@pytest.mark.parametrize("step", [2, 5])
+def test_an_interruption_stops_all_repeats(tmp_path, monkeypatch, step):
+    steps, update = iter(range(1, 1000)), Learner.update
+
+    def interrupted(*arguments):
+        if next(steps) == step:
+            raise KeyboardInterrupt
+        return update(*arguments)
+
+    monkeypatch.setattr(Learner, "update", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        autoseg.repeat(boxes(), 2, blueprint=short(), folder=tmp_path, show_progress=False)
+    assert [place.name for place in tmp_path.iterdir()] == ["seed_0"]
+    assert all(t.finished for t in autoseg.repeat(boxes(), 2, blueprint=short(), folder=tmp_path, show_progress=False))
+
+
+@pytest.mark.parametrize("n", ["3", None, 2.5])
+def test_the_number_of_repeats_is_a_number(n):
+    with pytest.raises(TrainingError, match="it is how many seeds to train with"):
+        autoseg.repeat(boxes(), n, blueprint=short())
 
 
 def test_what_was_sampled_is_counted():
