@@ -382,6 +382,21 @@ def test_a_loss_with_another_strength_is_another_training(tmp_path):
     assert again.finished and same(again.model, first.model)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_a_loss_gets_float32_and_its_weights_are_on_the_device(precision):
+    devices = []
+
+    class Loss(torch.nn.CrossEntropyLoss):
+        def to(self, device):
+            devices.append(device)
+            return super().to(device)
+
+    loss = Loss(weight=torch.tensor([1.0, 5.0]))
+    training = train(boxes(), blueprint=short(epochs=1, loss=loss, precision=precision), show_progress=False)
+    assert np.isfinite(training.epochs[-1].training_loss)
+    assert devices == [training.compute.device]
+
+
 def of_width(width):
     def network(spec):
         layers = (torch.nn.Conv3d(spec.in_channels, width, 1), torch.nn.Conv3d(width, spec.classes, 1))

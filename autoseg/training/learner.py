@@ -60,6 +60,8 @@ class Learner:
         self.optimizer = make_optimizer(self.network, blueprint)
         self.scaler = self._new_scaler()
         self.loss = blueprint.loss or default_loss(configuration.labels, batch_dice=configuration.batch_dice)
+        if isinstance(self.loss, nn.Module):
+            self.loss.to(compute.device)  # it may hold weights
         self.overflows, self.team = 0, Team.current()
         self._buffers: list[Tensor] = []  # as they were before the step under way
 
