@@ -126,7 +126,7 @@ def supervision_weights(outputs: int) -> tuple[float, ...]:
 
 
 def deep_supervision_loss(loss: Loss, outputs: Sequence[Tensor], target: Tensor) -> Tensor:
-    """The weighted loss of all resolutions, of logits in float32; the label map is brought to each by nearest neighbour."""
+    """The weighted loss of all resolutions, of logits in float32; label maps follow by nearest neighbour."""
     total = outputs[0].new_zeros((), dtype=torch.float32)
     for weight, logits in zip(supervision_weights(len(outputs)), outputs, strict=True):
         if weight > 0:
