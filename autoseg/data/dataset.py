@@ -114,9 +114,14 @@ class Case(Shown):
         return ending if ending in WRITABLE else ".nii.gz"
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """Its images and its label map, those that lie on disk."""
+        return tuple(path for path in (*self.image_paths, self.label_path) if path is not None)
+
+    @property
     def state(self) -> list[Any]:
         """What the case is read from: changes with a file, a correction, or the voxels in memory."""
-        files = [file_state(path) for path in (*self.image_paths, self.label_path) if path is not None]
+        files = [file_state(path) for path in self.files]
         return [self.corrections, self.labels.file_values, *files, *([] if self.held is None else [self.held.content])]
 
     def _named(self, read: Callable[[], T]) -> T:

@@ -7,7 +7,7 @@ from typing import Any
 from autoseg.core.held import body, held
 from autoseg.core.serialization import component_name, digest
 from autoseg.core.types import Spacing
-from autoseg.data.dataset import Case
+from autoseg.data.known import State
 from autoseg.data.normalization import CTNormalization, NoNormalization, RescaleTo01, RGBTo01, ZScore
 from autoseg.planning.configuration import Configuration
 
@@ -15,15 +15,15 @@ FORMAT = 1  # raised whenever the same inputs give other arrays
 OURS = (ZScore, CTNormalization, RescaleTo01, RGBTo01, NoNormalization)
 
 
-def inputs_key(case: Case, configuration: Configuration) -> str:
-    """Changes with a file of the case, a setting (but the spacing), or the body of the user's own normalization.
+def inputs_key(state: State, configuration: Configuration) -> str:
+    """Changes with the state of a case, a setting (but the spacing), or the body of the user's own normalization.
 
     Files are recognised by path, size and time, so that nothing has to be read to know that nothing changed.
     """
     names = ("channels", "labels", "axis_order", "mask_background", "resampling")
     settings = {name: getattr(configuration, name) for name in names}
     normalization = [n if isinstance(n, OURS) else _code(n) for n in configuration.normalization]
-    return digest([FORMAT, settings, normalization, case.state])
+    return digest([FORMAT, settings, normalization, state])
 
 
 def content_key(inputs: str, spacing: Spacing) -> str:

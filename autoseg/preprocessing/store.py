@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +20,7 @@ from autoseg.core.types import ImageArray, LabelArray, PathLike, Shape
 from autoseg.data.checks import load_pair
 from autoseg.data.dataset import Case, Dataset
 from autoseg.data.geometry import Box
+from autoseg.data.known import KnownFiles, State
 from autoseg.data.labels import Labels
 from autoseg.data.splits import Split, make_splits
 from autoseg.planning.configuration import Configuration
@@ -148,8 +149,9 @@ def preprocess(
 
     With a `folder`, cases are kept below ``folder/preprocessed/<configuration>``, one after the other, so that memory
     never holds more than one (or one a worker); those that are there and whose inputs did not change are not computed
-    again. Without a folder everything stays in memory. `workers` are threads of this process; with a `client` of
-    ``dask.distributed``, each case is a task for its workers, and the folder one that they all see.
+    again, not even where the dataset was copied or downloaded again. Without a folder everything stays in memory.
+    `workers` are threads of this process; with a `client` of ``dask.distributed``, each case is a task for its workers,
+    and the folder one that they all see.
 
     Configurations that bring a case to the same grid share its arrays.
 
@@ -172,11 +174,19 @@ def preprocess(
         others = _other_configurations(Path(folder), configuration)
         prepare = partial(_store, configuration=configuration, folder=Path(folder), others=others)
     title = f"preprocess {configuration.name}"
+    known, cases = KnownFiles(folder), {case.name: case for case in dataset}
+    jobs = ((case, known.state(case)) for case in dataset)
     if client is None:
-        steps = _each(prepare, dataset.training, workers)
+        steps = _each(prepare, jobs, workers)
     else:
-        steps = on_workers(client, prepare, dataset.training, names=[f"preprocess-{case.name}" for case in dataset])
-    entries = dict(tqdm(steps, total=len(dataset), desc=title, unit="case", disable=not show_progress, leave=False))
+        steps = on_workers(client, prepare, list(jobs), names=[f"preprocess-{case.name}" for case in dataset])
+    entries: dict[str, Entry] = {}
+    with contextlib.closing(known):
+        for name, entry in tqdm(
+            steps, total=len(dataset), desc=title, unit="case", disable=not show_progress, leave=False
+        ):
+            entries[name] = entry
+            known.keep(cases[name])
     return PreprocessedDataset(
         folder=None if folder is None else Path(folder),
         configuration=configuration,
@@ -199,16 +209,22 @@ def _require_labels(dataset: Dataset, configuration: Configuration) -> None:
         )
 
 
-def _keep(case: Case, *, configuration: Configuration, memory: dict[str, PreprocessedCase]) -> tuple[str, Entry]:
+def _keep(
+    job: tuple[Case, State], *, configuration: Configuration, memory: dict[str, PreprocessedCase]
+) -> tuple[str, Entry]:
     """Prepare a case and keep it in memory."""
+    case, state = job
     memory[case.name] = prepared = _prepared(case, configuration)
-    key = content_key(inputs_key(case, configuration), prepared.geometry.spacing_after)
+    key = content_key(inputs_key(state, configuration), prepared.geometry.spacing_after)
     return case.name, Entry(key, prepared.geometry.shape)
 
 
-def _store(case: Case, *, configuration: Configuration, folder: Path, others: Sequence[str]) -> tuple[str, Entry]:
+def _store(
+    job: tuple[Case, State], *, configuration: Configuration, folder: Path, others: Sequence[str]
+) -> tuple[str, Entry]:
     """Prepare a case and keep it in the folder, unless it is there, or another configuration has the same arrays."""
-    inputs, files = inputs_key(case, configuration), CaseFiles(folder, configuration.name, case.name)
+    case, state = job
+    inputs, files = inputs_key(state, configuration), CaseFiles(folder, configuration.name, case.name)
     for name in (configuration.name, *others):
         found = CaseFiles(folder, name, case.name)
         if geometry := found.find(inputs, configuration):
@@ -235,15 +251,15 @@ def _other_configurations(folder: Path, configuration: Configuration) -> list[st
 
 
 def _each(
-    prepare: Callable[[Case], tuple[str, Entry]], cases: Sequence[Case], workers: int
+    prepare: Callable[[tuple[Case, State]], tuple[str, Entry]], jobs: Iterable[tuple[Case, State]], workers: int
 ) -> Iterator[tuple[str, Entry]]:
     """Prepare each case, here or in threads; after the first failure, or Ctrl-C, no other case is begun."""
     if workers < 1:
-        yield from map(prepare, cases)
+        yield from map(prepare, jobs)
         return
     pool = ThreadPoolExecutor(workers)
     try:
-        yield from pool.map(prepare, cases)
+        yield from pool.map(prepare, jobs)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
