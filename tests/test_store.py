@@ -17,6 +17,7 @@ from configurations import LABELS, configuration
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import autoseg
 from autoseg.core.errors import DatasetError, PreprocessingError, StorageError
 from autoseg.data.dataset import Case, Dataset
 from autoseg.data.geometry import Box
@@ -390,6 +391,16 @@ def test_real_cases_go_to_a_folder_and_back(shared_data, tmp_path):
     again = quiet(few, prepared.configuration)
     assert all(same(prepared[name], again[name]) for name in prepared)
     assert prepared[prepared.cases[0]].label.min() == -1
+
+
+def test_what_is_no_configuration_is_told_how_to_choose_one(dataset):
+    plan = autoseg.make_plan(autoseg.extract_fingerprint(dataset, show_progress=False))
+    with pytest.raises(PreprocessingError, match=r"not for a Plan\. .*plan\['3d_fullres'\]\)\. It has 2d"):
+        preprocess(dataset, plan)
+    with pytest.raises(PreprocessingError, match=r"not for a str\. Choose one: preprocess\(dataset, plan\['2d'\]\)"):
+        preprocess(dataset, "2d")
+    with pytest.raises(PreprocessingError, match="preprocessed is a dataset, not a Fingerprint"):
+        preprocess(autoseg.extract_fingerprint(dataset, show_progress=False), plan["2d"])
 
 
 def test_a_dataset_whose_labels_mean_something_else_than_the_plans_is_refused(dataset):

@@ -13,6 +13,7 @@ from small_trainings import boxes, configuration, same, short
 import autoseg
 from autoseg.core.errors import StorageError, TrainingError
 from autoseg.data.labels import Labels
+from autoseg.prediction.inference import Predictions
 from autoseg.training.augmentation import Augmentation
 from autoseg.training.blueprint import Blueprint
 from autoseg.training.compute import Compute, choose_compute
@@ -459,6 +460,42 @@ def test_a_schedule_that_returns_no_share_is_named(factor):
         train(boxes(), blueprint=short(schedule=lambda _progress: factor), show_progress=False)
 
 
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (lambda spec: None, "network made a NoneType; it must return a torch.nn.Module with weights"),
+        (lambda spec: torch.nn.Identity(), "network made a network without weights"),
+        (lambda spec: torch.nn.Conv2d(1, spec.classes, 1), "weight is of 2D convolutions, and the patches have 3 dim"),
+        (lambda spec: torch.nn.Conv3d(7, spec.classes, 1), r"does not take images of .* 7 channels.*spec.in_channels"),
+        (lambda spec: Returning(None), "the network returned NoneType for images of"),
+        (lambda spec: Returning([]), "the network returned NoneType for images of"),
+    ],
+)
+def test_a_network_that_cannot_be_trained_is_named(network, message):
+    with pytest.raises(TrainingError, match=message):
+        train(boxes(), blueprint=short(network=network), show_progress=False)
+
+
+class Returning(torch.nn.Linear):
+    def __init__(self, what):
+        super().__init__(1, 1)
+        self.what = what
+
+    def forward(self, images):
+        return self.what
+
+
+@pytest.mark.parametrize("places", [None, [1, 2], "case_0", [("case_0", (0, 0, 0))]])
+def test_what_a_sampler_returns_are_places(places):
+    with pytest.raises(TrainingError, match="the sampler returned .*; it must return a list of places"):
+        train(boxes(), blueprint=short(sampler=lambda *_: places), show_progress=False)
+
+
+def test_predictions_of_a_first_stage_are_given_by_name():
+    with pytest.raises(TrainingError, match=r"are of type Predictions; give them by .*\{p.case.name: p.label_map for"):
+        autoseg.previous_stage(boxes(), Predictions(()))
+
+
 def test_a_sampler_without_places_a_device_and_a_fold_that_are_not_there_are_named():
     with pytest.raises(TrainingError, match="the sampler returned no places"):
         train(boxes(), blueprint=short(sampler=lambda *_: []), show_progress=False)
@@ -466,6 +503,8 @@ def test_a_sampler_without_places_a_device_and_a_fold_that_are_not_there_are_nam
         Training(boxes(), blueprint=short(), device="gpu")
     with pytest.raises(TrainingError, match="the fold is True"):
         Training(boxes(), blueprint=short(), fold=True)
+    with pytest.raises(TrainingError, match="the fold is None"):
+        Training(boxes(), blueprint=short(), fold=None)
     assert Training(boxes(), blueprint=short(seed=np.int64(3)), fold=np.int64(1)).fold == 1
 
 

@@ -24,6 +24,7 @@ from autoseg.data.known import KnownFiles, State
 from autoseg.data.labels import Labels
 from autoseg.data.splits import Split, make_splits
 from autoseg.planning.configuration import Configuration
+from autoseg.planning.plan import Plan
 from autoseg.preprocessing.cases import CaseGeometry, PreprocessedCase, preprocess_case
 from autoseg.preprocessing.files import CaseFiles
 from autoseg.preprocessing.keys import content_key, inputs_key
@@ -164,6 +165,7 @@ def preprocess(
     """
     from tqdm.auto import tqdm
 
+    _require_kinds(dataset, configuration)
     _require_labels(dataset, configuration)
     memory: dict[str, PreprocessedCase] = {}
     if client is not None:
@@ -194,6 +196,22 @@ def preprocess(
         splits=dataset.splits or (make_splits(tuple(entries)) if len(entries) > 1 else ()),
         memory=memory,
     )
+
+
+def _require_kinds(dataset: object, configuration: object) -> None:
+    """Raise `PreprocessingError` for a plan, or the name of a configuration, in its place, and what is no dataset."""
+    if not isinstance(dataset, Dataset):
+        raise PreprocessingError(
+            f"preprocessed is a dataset, not a {type(dataset).__name__}: preprocess(dataset, plan['3d_fullres'])."
+        )
+    if not isinstance(configuration, Configuration):
+        names = [c.name for c in configuration] if isinstance(configuration, Plan) else []
+        known = f" It has {', '.join(names)}." if names else ""
+        name = configuration if isinstance(configuration, str) else names[-1] if names else "3d_fullres"
+        raise PreprocessingError(
+            f"a dataset is preprocessed for one configuration of a plan, not for a {type(configuration).__name__}. "
+            f"Choose one: preprocess(dataset, plan[{name!r}]).{known}"
+        )
 
 
 def _require_labels(dataset: Dataset, configuration: Configuration) -> None:

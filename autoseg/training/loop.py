@@ -70,11 +70,12 @@ class Training(Shown):
                 f"this is of type {type(prepared).__name__}, and trained on is what preprocess returns: "
                 'prepared = autoseg.preprocess(dataset, plan["3d_fullres"]).'
             )
-        self.prepared, self.fold = prepared, fold if isinstance(fold, str) else int(fold)
+        self.prepared = prepared
         self.blueprint = given_or_quick(blueprint)
         self.configuration = self.blueprint.fitted(prepared.configuration)
         self.compute = choose_compute(device, self.blueprint.precision)
         self.feed = Feed(prepared, fold=fold, blueprint=self.blueprint, compute=self.compute, previous=previous)
+        self.fold = fold if isinstance(fold, str) else int(fold)
         self.random = torch.Generator().manual_seed(int(self.blueprint.seed))
         self.learner = Learner(self.configuration, self.blueprint, self.compute)
         if not isinstance(start_from, TrainedModel | Transfer | None):
@@ -335,14 +336,7 @@ class Training(Shown):
         finished = shelf.finished()
         if finished is not None:
             model, progress = finished
-            try:
-                self.learner.averaged.load_state_dict(dict(model.weights))
-                self.learner.network.load_state_dict(dict(model.weights))
-            except RuntimeError as error:
-                raise StorageError(
-                    f"the weights in {shelf.folder} do not fit the network of this training: "
-                    f"{str(error).strip().splitlines()[-1].strip()} Delete the folder to train it from its beginning."
-                ) from error
+            self.learner.take(model, shelf.folder)
             self._go_on(progress)
             return
         found = shelf.open()
