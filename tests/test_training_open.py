@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 
@@ -543,3 +544,13 @@ def test_an_augmentation_may_compute_in_another_precision():
 
     plain = train(boxes(), blueprint=short(), show_progress=False)
     assert same(train(boxes(), blueprint=short(augmentation=doubled), show_progress=False).model, plain.model)
+
+
+def test_warnings_point_to_the_line_that_trains(tmp_path, recwarn):
+    def stop(_record):
+        raise KeyboardInterrupt
+
+    train(boxes(), blueprint=short(), folder=tmp_path, show_progress=False)
+    train(boxes(), blueprint=short(seed=1), folder=tmp_path, callbacks=stop, show_progress=False)
+    told = [w for w in recwarn if re.search("held another training|was interrupted", str(w.message))]
+    assert [w.filename for w in told] == [__file__] * 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from autoseg.core.errors import StorageError, TrainingError
+from autoseg.core.errors import StorageError, TrainingError, warn
 from autoseg.core.shown import Shown, ask_display
 from autoseg.core.types import LabelArray, PathLike
 from autoseg.preprocessing.store import PreprocessedDataset
@@ -307,7 +306,7 @@ class Training(Shown):
             else:
                 self.shelf.keep(self._checkpoint(), self.example)
         except StorageError as error:
-            warnings.warn(f"training goes on in memory, but could not be saved: {error}", stacklevel=2)
+            warn(f"training goes on in memory, but could not be saved: {error}")
 
     def _save_when_due(self) -> None:
         if time.monotonic() - self._saved_at > self.checkpoint_seconds:

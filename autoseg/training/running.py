@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from numbers import Integral
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from autoseg.core.errors import StorageError, TrainingError
+from autoseg.core.errors import StorageError, TrainingError, warn
 from autoseg.core.serialization import Components
 from autoseg.core.types import LabelArray, PathLike
 from autoseg.preprocessing.store import PreprocessedDataset
@@ -130,14 +129,13 @@ def finish(training: Training, *, callbacks: Callbacks = (), show_progress: bool
     except Diverged as stopped:
         if not training.epochs:
             raise
-        warnings.warn(f"training stopped: {stopped}", stacklevel=2)
+        warn(f"training stopped: {stopped}")
     except KeyboardInterrupt:
         if training.finished:
             return training
-        warnings.warn(
+        warn(
             f"training was interrupted after {len(training.history)} epochs. training.model can predict; "
-            "finish(training) goes on.",
-            stacklevel=2,
+            "finish(training) goes on."
         )
     return training
 

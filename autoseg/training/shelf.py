@@ -5,13 +5,12 @@ from __future__ import annotations
 import inspect
 import shutil
 import textwrap
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autoseg.core.errors import ModelError, StorageError
+from autoseg.core.errors import ModelError, StorageError, warn
 from autoseg.core.held import held
 from autoseg.core.serialization import Components, digest, read_json, require_writable
 from autoseg.core.types import PathLike
@@ -68,10 +67,9 @@ class Shelf:
             aside = self._aside(there)
             shutil.rmtree(aside, ignore_errors=True)
             self.folder.rename(aside)
-            warnings.warn(
+            warn(
                 f"{self.folder} held another training, of other data or with another blueprint. It is kept as "
-                f"{aside.name}, and the call that began it goes on with it.",
-                stacklevel=2,
+                f"{aside.name}, and the call that began it goes on with it."
             )
         if earlier.exists() and not self._holds_weights():
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -82,10 +80,9 @@ class Shelf:
         before = {} if there is None else there.sources
         edited = [name for name, now in self.run.sources.items() if now and before.get(name, now) not in ("", now)]
         if edited:
-            warnings.warn(
+            warn(
                 f"{', '.join(edited)} changed since the run in {self.folder} began, which goes on with what was "
-                "learned before. For a training of its own, give the function another name, or delete the folder.",
-                stacklevel=2,
+                "learned before. For a training of its own, give the function another name, or delete the folder."
             )
 
     def _aside(self, key: str) -> Path:
