@@ -83,10 +83,13 @@ def _train(options: argparse.Namespace) -> int:
     from autoseg.demo import train_to_end
     from autoseg.training.launch import join_launched
 
+    blueprint = _blueprint(options)
+    if options.fold != "all":
+        autoseg.open_dataset(options.data).fold(options.fold)  # which must be there, before anything is done
     team = join_launched()
     with team.leader_first():
         prepared = _prepare(options)
-    training = autoseg.Training(prepared, fold=options.fold, blueprint=_blueprint(options))
+    training = autoseg.Training(prepared, fold=options.fold, blueprint=blueprint)
     train_to_end(training)
     if team.leads:
         say(repr(training))
@@ -203,6 +206,8 @@ def _cases(options: argparse.Namespace) -> Any:
 
 
 def _fold(text: str) -> int | str:
+    if text != "all" and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no fold: 0 to 4, or all")
     return text if text == "all" else int(text)
 
 

@@ -243,3 +243,23 @@ def test_help_names_every_verb_and_loads_nothing_heavy():
     code = "import sys\nfrom autoseg.cli import main\ntry: main(['--help'])\nfinally: assert 'torch' not in sys.modules"
     text = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert all(verb in text for verb in VERBS)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["--minutes", "-1"], "the blueprint's minutes is -1.0"),
+        (["--epochs", "0"], "the blueprint's epochs is 0"),
+        (["--fold", "7"], "fold 7 does not exist"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_before_anything_is_made(data, tmp_path, capsys, wrong, message):
+    assert main(["train", str(data), "--out", str(tmp_path / "work"), *wrong]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_fold_that_is_no_number_is_told_what_there_is(data, capsys):
+    with pytest.raises(SystemExit):
+        main(["train", str(data), "--fold", "abc"])
+    assert "'abc' is no fold: 0 to 4, or all" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -131,6 +132,14 @@ def test_it_is_read_again_only_when_a_file_changed(tmp_path):
     assert Fingerprint.load(work / "fingerprint.json") == fingerprint_of(folder)
 
 
+def test_it_is_not_made_again_of_files_that_were_downloaded_again(tmp_path, monkeypatch):
+    folder, work = make_dataset(tmp_path / "data", cases=2), tmp_path / "work"
+    first = autoseg.extract_fingerprint(autoseg.open_dataset(folder), folder=work, show_progress=False)
+    again = shutil.copytree(folder, tmp_path / "again" / "data", copy_function=shutil.copyfile)
+    monkeypatch.delattr("autoseg.data.fingerprint.seen")
+    assert autoseg.extract_fingerprint(autoseg.open_dataset(again), folder=work, show_progress=False) == first
+
+
 def test_the_table_has_a_row_a_case(tmp_path):
     table = fingerprint_of(make_dataset(tmp_path, cases=2)).table()
     assert list(table.index) == ["case_0", "case_1"]
@@ -201,7 +210,7 @@ class TestGoingOn:
         again = self.extract(dataset, tmp_path / "work")
         assert seen == ["case_3", "case_4"]
         assert again == whole
-        assert [p.name for p in (tmp_path / "work").iterdir()] == ["fingerprint.json"]
+        assert sorted(p.name for p in (tmp_path / "work").iterdir()) == ["files.json", "fingerprint.json"]
 
     def test_a_changed_or_damaged_part_is_read_again(self, dataset, tmp_path, monkeypatch):
         with monkeypatch.context() as patch:

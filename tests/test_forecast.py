@@ -64,6 +64,14 @@ def test_a_probe_takes_real_steps():
     assert 0 < probe_steps(plan["3d_fullres"], steps=1) < 60
 
 
+def test_a_forecast_needs_a_plan_and_a_probe_a_step():
+    plan = make_plan(fingerprint_of((60, 70, 60)))
+    with pytest.raises(PlanError, match=r"made of a plan, not of a Configuration: forecast\(plan, '2d'\)"):
+        forecast(plan["3d_fullres"])
+    with pytest.raises(TrainingError, match="steps=0: at least one step must be measured"):
+        probe_steps(plan["3d_fullres"], steps=0)
+
+
 def test_a_long_session_gets_the_published_recipe_at_the_length_that_fits():
     session = fit_session(SMALL, minutes=24 * 60, gpu="T4")
     assert session.blueprint.name == "nnunet"

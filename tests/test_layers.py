@@ -26,7 +26,7 @@ LAYERS = (  # each may import those before it; of rooms on one line, none may im
 INSIDE_DATA = (
     *("geometry", "stash", "tiff", "formats", "exchange", "labels", "label_values", "images", "corrections", "splits"),
     *("dataset", "fixes", "pairs", "memory", "folders", "opening"),
-    *("checks", "generated", "samples", "case_facts", "fingerprint"),
+    *("known", "checks", "generated", "samples", "case_facts", "fingerprint"),
 )
 WITHOUT_TORCH = (
     "core",

@@ -337,12 +337,14 @@ def test_a_run_that_goes_on_leaves_one_that_came_between_where_it_is_found(tmp_p
     assert same(train(boxes(), blueprint=short(epochs=3), folder=tmp_path, show_progress=False).model, first.model)
 
 
+RATE = {"factor": 1.0}  # not held by the schedule, or another rate would be another run
+
+
 @pytest.mark.filterwarnings("ignore:training was interrupted", "ignore:training stopped")
-def test_the_last_good_state_comes_back_after_going_on_from_disk(tmp_path):
-    rate = [1.0]
-    blueprint = short(epochs=4, iterations_per_epoch=6, weight_averaging=0.0, schedule=lambda _progress: rate[0])
+def test_the_last_good_state_comes_back_after_going_on_from_disk(tmp_path, monkeypatch):
+    blueprint = short(epochs=4, iterations_per_epoch=6, weight_averaging=0.0, schedule=lambda _progress: RATE["factor"])
     good = train(boxes(), blueprint=blueprint, folder=tmp_path, callbacks=[stop], show_progress=False).model
-    rate[0] = 1e12
+    monkeypatch.setitem(RATE, "factor", 1e12)
     stopped = train(boxes(), blueprint=blueprint, folder=tmp_path, show_progress=False)
     assert stopped.stopped is not None and "The state after epoch 0 is back" in stopped.stopped
     assert same(stopped.model, good)
@@ -373,3 +375,40 @@ def test_a_renamed_run_is_not_begun_anew_elsewhere(tmp_path):
 def test_a_callback_that_stops_after_the_last_epoch_stops_nothing(recwarn):
     assert train(boxes(), blueprint=short(epochs=1), callbacks=[stop], show_progress=False).finished
     assert not [w for w in recwarn if "interrupted" in str(w.message)]
+
+
+def own_loss(logits, target):
+    return default_loss(configuration().labels, batch_dice=False)(logits, target)
+
+
+@pytest.mark.parametrize("epochs", [2, 4], ids=["finished", "half done"])
+@pytest.mark.filterwarnings("ignore:training was interrupted", "ignore:.*held another training")
+def test_a_run_with_a_loss_of_ones_own_outlives_one_without(tmp_path, epochs):
+    blueprint = short(epochs=epochs, loss=own_loss)
+    first = train(boxes(), blueprint=blueprint, folder=tmp_path, callbacks=[second_stops], show_progress=False)
+    train(boxes(), blueprint=short(), folder=tmp_path, show_progress=False)
+    again = Training(boxes(), blueprint=blueprint, folder=tmp_path)
+    assert len(again.history) == 2 and same(again.model, first.model)
+
+
+def second_stops(record):
+    if record.number == 1:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("content", ["", '{"key": "abc", "new_field": 1}'])
+def test_weights_whose_run_cannot_be_read_are_moved_aside(tmp_path, content):
+    folder = train(boxes(), blueprint=short(), folder=tmp_path, show_progress=False).folder
+    before = (folder / "weights.safetensors").read_bytes()
+    (folder / "run.json").write_text(content)
+    with pytest.warns(UserWarning, match=r"held another training.* kept as earlier_fold_0_(abc|unknown)"):
+        train(boxes(), blueprint=short(seed=1), folder=tmp_path, show_progress=False)
+    (aside,) = folder.parent.glob("earlier_*")
+    assert (aside / "weights.safetensors").read_bytes() == before
+
+
+def test_the_same_run_written_by_a_newer_version_is_not_trained_over(tmp_path):
+    run = train(boxes(), blueprint=short(), folder=tmp_path, show_progress=False).folder / "run.json"
+    run.write_text(run.read_text().replace('"finished"', '"new_field": 1, "finished"'))
+    with pytest.raises(StorageError, match=r"no field 'new_field'.* Delete .*fold_0 to train this run from its begin"):
+        Training(boxes(), blueprint=short(), folder=tmp_path)

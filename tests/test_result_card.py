@@ -114,6 +114,7 @@ def test_scores_of_cases_that_chose_are_too_good(dataset, evaluation):
         postprocessing=rule,
         evaluation=evaluation,
         decisions=(decision,),
+        covered="2 of 5 folds",
     )
     found = autoseg.result_card(evaluation, choice=choice)
     assert any("chosen on these cases, from 2 of 5 folds, so their scores are" in s for s in found.sentences)

@@ -122,3 +122,25 @@ def test_runs_on_different_cases_are_refused(dataset, runs):
         autoseg.choose_best([fewer, runs[1]], dataset)
     with pytest.raises(EvaluationError, match="no runs to choose from"):
         autoseg.choose_best([], dataset)
+
+
+def few_cases():
+    dataset = autoseg.sample_dataset("few_cases")
+    return dataset, autoseg.make_plan(autoseg.extract_fingerprint(dataset, show_progress=False))
+
+
+def test_all_folds_of_four_cases_are_four():
+    tiny = autoseg.Blueprint.quick(minutes=1).changed(
+        epochs=1, minutes=None, iterations_per_epoch=1, validation_iterations=1, base_features=4, batch_size=2
+    )
+    (run,) = autoseg.cross_validate(*few_cases(), ["2d"], blueprint=tiny, show_progress=False)
+    assert (run.folds, run.covered) == ((0, 1, 2, 3), "")
+    assert "weak" not in repr(run)
+    assert "from" not in autoseg.choose_best([run], show_progress=False).decisions[0].reason
+
+
+@pytest.mark.parametrize("folds", [[9], [0, 4], 7, [], [0, 0], ["0"], "all"])
+def test_folds_that_are_not_there_are_named_before_anything_is_trained(folds, monkeypatch):
+    monkeypatch.delattr("autoseg.evaluation.selection.preprocess")
+    with pytest.raises(EvaluationError, match=r"folds=.*: the dataset has 4 folds, 0 to 3\. Give some of them"):
+        autoseg.cross_validate(*few_cases(), ["2d"], folds=folds, show_progress=False)

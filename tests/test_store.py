@@ -17,6 +17,7 @@ from configurations import LABELS, configuration
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import autoseg
 from autoseg.core.errors import DatasetError, PreprocessingError, StorageError
 from autoseg.data.dataset import Case, Dataset
 from autoseg.data.geometry import Box
@@ -118,12 +119,39 @@ def test_finished_cases_are_not_made_again(dataset, tmp_path, made):
 def test_only_what_changed_is_made_again(dataset, tmp_path, made):
     first = quiet(dataset, folder=tmp_path)
     write_case(tmp_path / "raw", "case_2", seed=77)
-    os.utime(tmp_path / "raw" / "case_4_label.mha", (0, 0))
+    label = tmp_path / "raw" / "case_4_label.mha"
+    label.write_bytes(label.read_bytes()[:-1] + b"\2")  # of the same size
+    os.utime(tmp_path / "raw" / "case_5_label.mha", (0, 0))  # with the same bytes
     made.clear()
     second = quiet(dataset, folder=tmp_path)
     assert made == ["case_2", "case_4"]
     assert first.key != second.key
     assert same(second["case_2"], quiet(dataset)["case_2"])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_dataset_that_was_downloaded_again_elsewhere_is_not_made_again(dataset, tmp_path, made, workers):
+    first = quiet(dataset, folder=tmp_path / "work", workers=workers)
+    made.clear()
+    for place in ("again", "once_more"):
+        (tmp_path / place).mkdir()
+        cases = tuple(write_case(tmp_path / place, f"case_{k}", seed=k) for k in range(6))
+        for case in cases:
+            os.utime(case.files[0], (0, 0))
+        again = quiet(replace(dataset, training=cases), folder=tmp_path / "work", workers=workers)
+        assert made == [] and again.key == first.key
+    write_case(tmp_path / "again", "case_1", seed=77)
+    assert quiet(replace(dataset, training=cases), folder=tmp_path / "work").key == first.key
+    changed = replace(cases[1], image_paths=(tmp_path / "again" / "case_1.mha",))
+    quiet(replace(dataset, training=(changed,)), folder=tmp_path / "work")
+    assert made == ["case_1"]
+
+
+def test_without_a_folder_or_with_a_damaged_record_all_is_as_ever(dataset, tmp_path, made):
+    quiet(dataset, folder=tmp_path)
+    (tmp_path / "files.json").write_text("[1]")
+    assert quiet(dataset, folder=tmp_path).key == quiet(dataset).key
+    assert len(made) == 12
 
 
 def scaled(factor):
@@ -276,7 +304,7 @@ class TestFailures:
         plan = configuration(normalization=(stop_at_the_fourth,))
         with pytest.raises(KeyboardInterrupt):
             quiet(dataset, plan, folder=tmp_path / "work", workers=workers)
-        left = stored_files(tmp_path / "work")
+        left = stored_files(tmp_path / "work" / "preprocessed")
         assert left
         assert len(left) % 4 == 0  # four files a case, and no temporary one
         made.clear()
@@ -374,6 +402,16 @@ def test_real_cases_go_to_a_folder_and_back(shared_data, tmp_path):
     again = quiet(few, prepared.configuration)
     assert all(same(prepared[name], again[name]) for name in prepared)
     assert prepared[prepared.cases[0]].label.min() == -1
+
+
+def test_what_is_no_configuration_is_told_how_to_choose_one(dataset):
+    plan = autoseg.make_plan(autoseg.extract_fingerprint(dataset, show_progress=False))
+    with pytest.raises(PreprocessingError, match=r"not for a Plan\. .*plan\['3d_fullres'\]\)\. It has 2d"):
+        preprocess(dataset, plan)
+    with pytest.raises(PreprocessingError, match=r"not for a str\. Choose one: preprocess\(dataset, plan\['2d'\]\)"):
+        preprocess(dataset, "2d")
+    with pytest.raises(PreprocessingError, match="preprocessed is a dataset, not a Fingerprint"):
+        preprocess(autoseg.extract_fingerprint(dataset, show_progress=False), plan["2d"])
 
 
 def test_a_dataset_whose_labels_mean_something_else_than_the_plans_is_refused(dataset):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 
@@ -11,16 +12,19 @@ import torch
 from small_trainings import boxes, configuration, same, short
 
 import autoseg
-from autoseg.core.errors import TrainingError
+from autoseg.core.errors import StorageError, TrainingError
 from autoseg.data.labels import Labels
+from autoseg.prediction.inference import Predictions
 from autoseg.training.augmentation import Augmentation
 from autoseg.training.blueprint import Blueprint
 from autoseg.training.compute import Compute, choose_compute
+from autoseg.training.learner import Learner
 from autoseg.training.loop import Training
 from autoseg.training.patches import draw_patches
 from autoseg.training.running import finish, train
 from autoseg.training.sampled import count_labels
 
+WIDTH = 4
 TWO = Labels({"background": 0, "box": 1, "core": 2})
 
 
@@ -192,6 +196,29 @@ def test_repeats_show_the_spread(tmp_path):
         autoseg.repeat(boxes(), 1)
 
 
+@pytest.mark.filterwarnings("ignore:training was interrupted")
+@pytest.mark.parametrize("step", [2, 5])
+def test_an_interruption_stops_all_repeats(tmp_path, monkeypatch, step):
+    steps, update = iter(range(1, 1000)), Learner.update
+
+    def interrupted(*arguments):
+        if next(steps) == step:
+            raise KeyboardInterrupt
+        return update(*arguments)
+
+    monkeypatch.setattr(Learner, "update", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        autoseg.repeat(boxes(), 2, blueprint=short(), folder=tmp_path, show_progress=False)
+    assert [place.name for place in tmp_path.iterdir()] == ["seed_0"]
+    assert all(t.finished for t in autoseg.repeat(boxes(), 2, blueprint=short(), folder=tmp_path, show_progress=False))
+
+
+@pytest.mark.parametrize("n", ["3", None, 2.5])
+def test_the_number_of_repeats_is_a_number(n):
+    with pytest.raises(TrainingError, match="it is how many seeds to train with"):
+        autoseg.repeat(boxes(), n, blueprint=short())
+
+
 def test_what_was_sampled_is_counted():
     def only_two(volumes, request, random):
         some = {name: volumes[name] for name in list(volumes)[:2]}
@@ -341,6 +368,73 @@ def test_an_edited_loss_of_the_same_name_is_told(tmp_path, recwarn):
         train(boxes(), blueprint=short(loss=second), folder=tmp_path, show_progress=False)
 
 
+def weighted(w):
+    def loss(logits, target):
+        return torch.nn.functional.cross_entropy(logits, target, weight=torch.tensor([1.0, w]))
+
+    return loss
+
+
+@pytest.mark.filterwarnings("ignore:.*held another training")
+def test_a_loss_with_another_strength_is_another_training(tmp_path):
+    first = train(boxes(), blueprint=short(loss=weighted(1.0)), folder=tmp_path, show_progress=False)
+    other = train(boxes(), blueprint=short(loss=weighted(100.0)), folder=tmp_path, show_progress=False)
+    assert not same(first.model, other.model)
+    again = Training(boxes(), blueprint=short(loss=weighted(1.0)), folder=tmp_path)
+    assert again.finished and same(again.model, first.model)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_a_loss_gets_float32_and_its_weights_are_on_the_device(precision):
+    devices = []
+
+    class Loss(torch.nn.CrossEntropyLoss):
+        def to(self, device):
+            devices.append(device)
+            return super().to(device)
+
+    loss = Loss(weight=torch.tensor([1.0, 5.0]))
+    training = train(boxes(), blueprint=short(epochs=1, loss=loss, precision=precision), show_progress=False)
+    assert np.isfinite(training.epochs[-1].training_loss)
+    assert devices == [training.compute.device]
+
+
+def of_width(width):
+    def network(spec):
+        layers = (torch.nn.Conv3d(spec.in_channels, width, 1), torch.nn.Conv3d(width, spec.classes, 1))
+        return torch.nn.Sequential(*layers)
+
+    return network
+
+
+@pytest.mark.filterwarnings("ignore:.*held another training")
+def test_a_network_of_another_width_is_another_training(tmp_path):
+    for width in (4, 8):
+        training = train(boxes(), blueprint=short(network=of_width(width)), folder=tmp_path, show_progress=False)
+        assert len(training.model.weights["0.bias"]) == width
+
+
+def test_a_finished_model_that_does_not_fit_an_edited_network_is_named(tmp_path, monkeypatch):
+    def network(spec):
+        return of_width(WIDTH)(spec)
+
+    monkeypatch.setitem(globals(), "WIDTH", 4)
+    train(boxes(), blueprint=short(network=network), folder=tmp_path, show_progress=False)
+    monkeypatch.setitem(globals(), "WIDTH", 8)
+    with pytest.raises(StorageError, match=r"fold_0 do not fit the network of this training: size mismatch.* Delete"):
+        Training(boxes(), blueprint=short(network=network), folder=tmp_path)
+
+
+def test_a_run_does_not_go_on_with_a_component_that_holds_other_values(tmp_path):
+    data = autoseg.sample_dataset("few_cases")
+    plan = autoseg.make_plan(autoseg.extract_fingerprint(data, show_progress=False))
+    prepared = autoseg.preprocess(data, plan["2d"], folder=tmp_path, show_progress=False)
+    folder = train(prepared, blueprint=short(epochs=1, loss=weighted(2.0)), show_progress=False).folder
+    with pytest.raises(TrainingError, match="loss holds other values than when the run in .* began"):
+        autoseg.resume(folder, components={"loss": weighted(1.0)})
+    assert autoseg.resume(folder, components={"loss": weighted(2.0)}).finished
+
+
 @pytest.mark.parametrize("wrong", ["model.safetensors", {}, ["model"]])
 def test_only_a_model_can_be_started_from(wrong):
     with pytest.raises(TrainingError, match="it must be a model: training.model, or"):
@@ -367,6 +461,42 @@ def test_a_schedule_that_returns_no_share_is_named(factor):
         train(boxes(), blueprint=short(schedule=lambda _progress: factor), show_progress=False)
 
 
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (lambda spec: None, "network made a NoneType; it must return a torch.nn.Module with weights"),
+        (lambda spec: torch.nn.Identity(), "network made a network without weights"),
+        (lambda spec: torch.nn.Conv2d(1, spec.classes, 1), "weight is of 2D convolutions, and the patches have 3 dim"),
+        (lambda spec: torch.nn.Conv3d(7, spec.classes, 1), r"does not take images of .* 7 channels.*spec.in_channels"),
+        (lambda spec: Returning(None), "the network returned NoneType for images of"),
+        (lambda spec: Returning([]), "the network returned NoneType for images of"),
+    ],
+)
+def test_a_network_that_cannot_be_trained_is_named(network, message):
+    with pytest.raises(TrainingError, match=message):
+        train(boxes(), blueprint=short(network=network), show_progress=False)
+
+
+class Returning(torch.nn.Linear):
+    def __init__(self, what):
+        super().__init__(1, 1)
+        self.what = what
+
+    def forward(self, images):
+        return self.what
+
+
+@pytest.mark.parametrize("places", [None, [1, 2], "case_0", [("case_0", (0, 0, 0))]])
+def test_what_a_sampler_returns_are_places(places):
+    with pytest.raises(TrainingError, match="the sampler returned .*; it must return a list of places"):
+        train(boxes(), blueprint=short(sampler=lambda *_: places), show_progress=False)
+
+
+def test_predictions_of_a_first_stage_are_given_by_name():
+    with pytest.raises(TrainingError, match=r"are of type Predictions; give them by .*\{p.case.name: p.label_map for"):
+        autoseg.previous_stage(boxes(), Predictions(()))
+
+
 def test_a_sampler_without_places_a_device_and_a_fold_that_are_not_there_are_named():
     with pytest.raises(TrainingError, match="the sampler returned no places"):
         train(boxes(), blueprint=short(sampler=lambda *_: []), show_progress=False)
@@ -374,6 +504,8 @@ def test_a_sampler_without_places_a_device_and_a_fold_that_are_not_there_are_nam
         Training(boxes(), blueprint=short(), device="gpu")
     with pytest.raises(TrainingError, match="the fold is True"):
         Training(boxes(), blueprint=short(), fold=True)
+    with pytest.raises(TrainingError, match="the fold is None"):
+        Training(boxes(), blueprint=short(), fold=None)
     assert Training(boxes(), blueprint=short(seed=np.int64(3)), fold=np.int64(1)).fold == 1
 
 
@@ -412,3 +544,13 @@ def test_an_augmentation_may_compute_in_another_precision():
 
     plain = train(boxes(), blueprint=short(), show_progress=False)
     assert same(train(boxes(), blueprint=short(augmentation=doubled), show_progress=False).model, plain.model)
+
+
+def test_warnings_point_to_the_line_that_trains(tmp_path, recwarn):
+    def stop(_record):
+        raise KeyboardInterrupt
+
+    train(boxes(), blueprint=short(), folder=tmp_path, show_progress=False)
+    train(boxes(), blueprint=short(seed=1), folder=tmp_path, callbacks=stop, show_progress=False)
+    told = [w for w in recwarn if re.search("held another training|was interrupted", str(w.message))]
+    assert [w.filename for w in told] == [__file__] * 2

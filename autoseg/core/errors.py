@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import inspect
+import warnings
 from collections.abc import Iterable
 
 
@@ -55,6 +57,14 @@ class StorageError(AutosegError):
 
 class DisplayError(AutosegError):
     """Something cannot be shown here."""
+
+
+def warn(message: str) -> None:
+    """A warning at the line of the user's own that led to it, however deep in the package it was found."""
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == __name__.partition(".")[0]:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, stacklevel=level)
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:

@@ -123,9 +123,14 @@ class Case(Shown):
         return ending if ending in WRITABLE else ".nii.gz"
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """Its images and its label map, those that lie on disk."""
+        return tuple(path for path in (*self.image_paths, self.label_path) if path is not None)
+
+    @property
     def state(self) -> list[Any]:
         """What the case is read from: changes with a file, a correction, or the voxels in memory."""
-        files = [file_state(path) for path in (*self.image_paths, self.label_path) if path is not None]
+        files = [file_state(path) for path in self.files]
         return [self.corrections, self.labels.file_values, *files, *([] if self.held is None else [self.held.content])]
 
     def _named(self, read: Callable[[], T]) -> T:
@@ -198,12 +203,14 @@ class Dataset(Shown):
         hint = did_you_mean(name, known) if len(known) < 20 else did_you_mean(name, known).partition("Known")[0]
         raise DatasetError(f"dataset {self.name!r} has no case {name!r}. {hint}".rstrip())
 
-    def fold(self, number: int) -> Fold:
-        """Training and validation cases of a fold: from ``splits_final.json`` if there is one, else as nnU-Net splits.
+    @property
+    def folds(self) -> tuple[Split, ...]:
+        """Who trains and who validates: from ``splits_final.json`` if there is one, else as nnU-Net splits."""
+        return self.splits or make_splits([case.name for case in self.training])
 
-        Raises `DatasetError` for a fold that does not exist.
-        """
-        splits = self.splits or make_splits([case.name for case in self.training])
+    def fold(self, number: int) -> Fold:
+        """Training and validation cases of a fold. Raises `DatasetError` for a fold that does not exist."""
+        splits = self.folds
         if not 0 <= number < len(splits):
             raise DatasetError(
                 f"fold {number} does not exist: dataset {self.name!r} has {len(splits)} folds, 0 to {len(splits) - 1}."

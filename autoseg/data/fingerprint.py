@@ -17,6 +17,7 @@ from autoseg.core.types import PathLike, by
 from autoseg.data.case_facts import FORMAT, CaseFacts, Foreground, seen
 from autoseg.data.dataset import Dataset
 from autoseg.data.geometry import PLANAR_SPACING
+from autoseg.data.known import KnownFiles
 from autoseg.data.labels import Labels
 from autoseg.data.stash import Stash
 
@@ -178,7 +179,8 @@ def extract_fingerprint(dataset: Dataset, *, folder: PathLike | None = None, sho
     """Read every training case once and collect the facts that planning needs.
 
     With a `folder`, the result is kept there as ``fingerprint.json``, and read back from there for as long as no file
-    of the dataset changes; stopped in the middle of large scans, it goes on where it was.
+    of the dataset changes, which copying or downloading it again is not; stopped in the middle of large scans, it goes
+    on where it was.
 
     Raises `DatasetError` naming the case that cannot be used.
 
@@ -192,9 +194,11 @@ def extract_fingerprint(dataset: Dataset, *, folder: PathLike | None = None, sho
     from tqdm.auto import tqdm
 
     path = None if folder is None else Path(folder) / "fingerprint.json"
-    key = digest([FORMAT, dataset.name, dataset.channels, dataset.labels, [case.state for case in dataset]])
+    known = KnownFiles(folder)
+    key = digest([FORMAT, dataset.name, dataset.channels, dataset.labels, [known.state(case) for case in dataset]])
     kept = None if path is None else _kept(path, key)
     if kept is not None:
+        known.close()
         return kept
     cases, foregrounds = [], []
     stash = None if path is None else Stash(path.with_suffix(".parts"))
@@ -203,6 +207,7 @@ def extract_fingerprint(dataset: Dataset, *, folder: PathLike | None = None, sho
         facts, foreground = look(case)
         cases.append(facts)
         foregrounds.append(foreground)
+        known.keep(case)
     fingerprint = Fingerprint(
         dataset_name=dataset.name,
         channels=dataset.channels,
@@ -214,6 +219,7 @@ def extract_fingerprint(dataset: Dataset, *, folder: PathLike | None = None, sho
     )
     if path is not None and stash is not None:
         fingerprint.save(path)
+        known.close()
         stash.clear()
     return fingerprint
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from autoseg.data.splits import FOLDS
 from autoseg.display import render
 from autoseg.display.charts import strip
 from autoseg.display.decisions import attempts_table
@@ -18,7 +17,7 @@ ENDS = 6  # cases at either end that are named
 @render.register
 def show_cross_validation(run: CrossValidation) -> str:
     """The scores of cases that each model never saw, and the worst of them."""
-    weak = f"{len(run.folds)} of {FOLDS} folds: this estimate is weak" if len(run.folds) < FOLDS else "all five folds"
+    weak = f"{run.covered}: this estimate is weak" if run.covered else f"all {len(run.folds)} folds"
     essence = {"mean Dice": score(run.evaluation.mean, 4), "cases": len(run.predictions), "models": len(run.models)}
     shown = worst_cases(run.evaluation)
     return card(

@@ -11,7 +11,6 @@ from scipy import stats
 from autoseg.core.errors import EvaluationError
 from autoseg.core.shown import Shown
 from autoseg.data.checks.survey import few
-from autoseg.data.splits import FOLDS
 from autoseg.evaluation.calibration import Calibration
 from autoseg.evaluation.doubt import Uncertainties
 from autoseg.evaluation.intervals import ENOUGH, bootstrap, intervals
@@ -117,8 +116,7 @@ def _of_labels(evaluation: Evaluation) -> Iterator[str]:
 
 def _of_use(choice: Choice | None) -> Iterator[str]:
     if choice is not None:
-        folds = len(choice.models[0])
-        part = "" if folds >= FOLDS else f", from {folds} of {FOLDS} folds,"
+        part = f", from {choice.covered}," if choice.covered else ""
         yield (
             f"Configuration and postprocessing were chosen on these cases{part} so their scores are a little too good; "
             "only cases that chose nothing give an unbiased score."

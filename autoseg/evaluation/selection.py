@@ -15,10 +15,10 @@ from typing import Any
 from autoseg.core.cluster import on_workers, shared_folder
 from autoseg.core.decisions import Attempt, Decision
 from autoseg.core.errors import EvaluationError, PredictionError
+from autoseg.core.numbers import is_whole
 from autoseg.core.shown import Shown
 from autoseg.core.types import LabelArray, PathLike
 from autoseg.data.dataset import Dataset
-from autoseg.data.splits import FOLDS, Split, make_splits
 from autoseg.evaluation.scores import Evaluation, evaluate
 from autoseg.planning.plan import Plan
 from autoseg.prediction.inference import Prediction, Predictions, predict, predict_together
@@ -55,8 +55,14 @@ class CrossValidation(Shown):
         number = self.folds.index(fold)
         return (*self.previous[number : number + 1], self.models[number])
 
+    @property
+    def covered(self) -> str:
+        """How many of all folds there are, in words; empty where none is missing."""
+        done, there = len(self.folds), len(self.dataset.folds)
+        return "" if done >= there else f"{done} of {there} folds"
+
     def __repr__(self) -> str:
-        weak = "" if len(self.folds) >= FOLDS else f"; {len(self.folds)} of {FOLDS} folds: this estimate is weak"
+        weak = f"; {self.covered}: this estimate is weak" if self.covered else ""
         return f"CrossValidation({self.configuration!r}: mean Dice {self.evaluation.mean:.4f}{weak})"
 
 
@@ -65,13 +71,13 @@ def cross_validate(
     plan: Plan,
     configurations: Sequence[str] = ("2d", "3d_fullres"),
     *,
-    folds: Sequence[int] = range(FOLDS),
+    folds: Sequence[int] | None = None,
     blueprint: Blueprint | None = None,
     folder: PathLike | None = None,
     client: Any = None,
     show_progress: bool = True,
 ) -> tuple[CrossValidation, ...]:
-    """Train each configuration on each fold, and predict the cases that each model never saw.
+    """Train each configuration on each fold, or on some `folds`, and predict the cases that each model never saw.
 
     With a `folder`, what is finished there is not computed again, so a stopped call goes on. A cascade learns from what
     its first stage predicts for cases that it did not see, so all folds of the first stage are trained for it.
@@ -83,13 +89,26 @@ def cross_validate(
     >>> autoseg.cross_validate(dataset, plan, ["2d"], folds=[0], blueprint=quick, folder="work", show_progress=False)
     (CrossValidation('2d': mean Dice ...; 1 of 5 folds: this estimate is weak),)
     """
+    folds = _numbers(folds, len(dataset.folds))
     if client is not None:
         folder = shared_folder(folder, "cross_validate")
     training = _Folds(dataset, plan, blueprint, folder, show_progress)
     if client is not None:
-        training.ahead(client, configurations, tuple(folds))
+        training.ahead(client, configurations, folds)
         training = replace(training, show_progress=False)  # what is left is reading what the workers made
-    return tuple(training.judged(name, tuple(folds)) for name in configurations)
+    return tuple(training.judged(name, folds) for name in configurations)
+
+
+def _numbers(folds: Any, there: int) -> tuple[int, ...]:
+    """The folds asked for, all of them where none is given. Raises `EvaluationError` for one that is not there."""
+    found = tuple(range(there) if folds is None else folds if isinstance(folds, Iterable) else (folds,))
+    wrong = [fold for fold in found if not is_whole(fold) or not 0 <= fold < there]
+    if wrong or len(set(found)) < len(found) or not found:
+        raise EvaluationError(
+            f"folds={folds!r}: the dataset has {there} folds, 0 to {there - 1}. Give some of them, each once, such as "
+            "folds=[0], or leave it out to train them all."
+        )
+    return tuple(int(fold) for fold in found)
 
 
 def _train_fold(job: tuple[str, int], *, folds: _Folds) -> None:
@@ -118,7 +137,7 @@ class _Folds:
             preprocess(
                 self.dataset, self.plan[name], folder=self.folder, client=client, show_progress=self.show_progress
             )
-        begin = {(name, k): None for name in sorted(first) for k in range(len(self.splits))}
+        begin = {(name, k): None for name in sorted(first) for k in range(len(self.dataset.folds))}
         begin |= {(name, k): None for name in configurations for k in folds if not self.plan[name].previous_stage}
         then = [(name, k) for name in configurations for k in folds if self.plan[name].previous_stage]
         quiet = replace(self, show_progress=False)
@@ -127,11 +146,6 @@ class _Folds:
             tasks = on_workers(client, _train_fold, wave, names=names, gpu=True, folds=quiet)
             for _ in tqdm(tasks, total=len(wave), desc="train", unit="fold", disable=not self.show_progress):
                 pass
-
-    @property
-    def splits(self) -> Sequence[Split]:
-        """The dataset's own folds, or those that are made of its cases."""
-        return self.dataset.splits or make_splits([case.name for case in self.dataset])
 
     def judged(self, name: str, folds: tuple[int, ...]) -> CrossValidation:
         """One configuration on some folds."""
@@ -155,7 +169,7 @@ class _Folds:
         if first is None:
             return prepared, None
         ready = self.ready(first)
-        found = [p for k in range(len(self.splits)) for p in self.fold(first, k, *ready)[1]]
+        found = [p for k in range(len(self.dataset.folds)) for p in self.fold(first, k, *ready)[1]]
         return prepared, previous_stage(prepared, {p.case.name: p.label_map for p in found})
 
     def fold(
@@ -192,6 +206,7 @@ class Choice(Shown):
     postprocessing: Postprocessing
     evaluation: Evaluation
     decisions: tuple[Decision, ...]
+    covered: str = ""  # how many of all folds chose, where some were missing
 
     def predict(self, what: Any, **options: Any) -> Predictions:
         """Predict new images with all models, averaged, and postprocess."""
@@ -233,8 +248,7 @@ def choose_best(
         found = Predictions(tuple(_held_out(pair, dataset, show_progress=show_progress)))
         candidates.append((pair, found, evaluate(found, dataset)))
     best = max(candidates, key=lambda candidate: candidate[2].mean)  # of equals the first, a single one
-    folds = len(runs[0].folds)
-    weak = "" if folds >= FOLDS else f"; from {folds} of {FOLDS} folds, so this is weak"
+    weak = f"; from {runs[0].covered}, so this is weak" if runs[0].covered else ""
     which = Decision(
         name="configuration",
         value=_names(best[0]),
@@ -253,6 +267,7 @@ def choose_best(
         postprocessing=rule,
         evaluation=evaluate(rule(best[1]), dataset),
         decisions=(which, decision),
+        covered=runs[0].covered,
     )
 
 

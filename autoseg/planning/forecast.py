@@ -98,6 +98,8 @@ def forecast(
     >>> forecast(plan, gpu="T4").estimated
     ('GPU memory', 'RAM', 'disk', 'time')
     """
+    if not isinstance(plan, Plan):
+        raise PlanError(f"a forecast is made of a plan, not of a {type(plan).__name__}: forecast(plan, '2d').")
     if not (is_number(steps) and 1 <= steps < math.inf):
         raise PlanError(f"an epoch of {steps!r} steps; it must have 1 or more.")
     if probe is not None and not callable(probe):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from types import CodeType
 from typing import Any
 
-from autoseg.core.errors import StorageError
-from autoseg.core.serialization import component_name, digest, to_jsonable
+from autoseg.core.held import body, held
+from autoseg.core.serialization import component_name, digest
 from autoseg.core.types import Spacing
-from autoseg.data.dataset import Case
+from autoseg.data.known import State
 from autoseg.data.normalization import CTNormalization, NoNormalization, RescaleTo01, RGBTo01, ZScore
 from autoseg.planning.configuration import Configuration
 
@@ -16,15 +15,15 @@ FORMAT = 1  # raised whenever the same inputs give other arrays
 OURS = (ZScore, CTNormalization, RescaleTo01, RGBTo01, NoNormalization)
 
 
-def inputs_key(case: Case, configuration: Configuration) -> str:
-    """Changes with a file of the case, a setting (but the spacing), or the body of the user's own normalization.
+def inputs_key(state: State, configuration: Configuration) -> str:
+    """Changes with the state of a case, a setting (but the spacing), or the body of the user's own normalization.
 
     Files are recognised by path, size and time, so that nothing has to be read to know that nothing changed.
     """
     names = ("channels", "labels", "axis_order", "mask_background", "resampling")
     settings = {name: getattr(configuration, name) for name in names}
     normalization = [n if isinstance(n, OURS) else _code(n) for n in configuration.normalization]
-    return digest([FORMAT, settings, normalization, case.state])
+    return digest([FORMAT, settings, normalization, state])
 
 
 def content_key(inputs: str, spacing: Spacing) -> str:
@@ -44,24 +43,4 @@ def _code(component: Any) -> list[Any]:
     False
     """
     function = component if hasattr(component, "__code__") else type(component).__call__
-    held = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
-    held += [getattr(function, "__defaults__", None), getattr(component, "__dict__", None)]
-    return [
-        component_name(component),
-        _body(getattr(function, "__code__", None)),
-        [_plain(v) for v in (component, *held)],
-    ]
-
-
-def _body(code: CodeType | None) -> Any:
-    if code is None:
-        return None
-    constants = [_body(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
-    return [code.co_code.hex(), list(code.co_names), constants]
-
-
-def _plain(value: Any) -> Any:
-    try:
-        return to_jsonable(value)
-    except StorageError:
-        return type(value).__name__  # an object whose content cannot be told
+    return [component_name(component), body(function), held(component)]

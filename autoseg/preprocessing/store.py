@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,9 +20,11 @@ from autoseg.core.types import ImageArray, LabelArray, PathLike, Shape
 from autoseg.data.checks import load_pair
 from autoseg.data.dataset import Case, Dataset
 from autoseg.data.geometry import Box
+from autoseg.data.known import KnownFiles, State
 from autoseg.data.labels import Labels
 from autoseg.data.splits import Split, make_splits
 from autoseg.planning.configuration import Configuration
+from autoseg.planning.plan import Plan
 from autoseg.preprocessing.cases import CaseGeometry, PreprocessedCase, preprocess_case
 from autoseg.preprocessing.files import CaseFiles
 from autoseg.preprocessing.keys import content_key, inputs_key
@@ -148,8 +150,9 @@ def preprocess(
 
     With a `folder`, cases are kept below ``folder/preprocessed/<configuration>``, one after the other, so that memory
     never holds more than one (or one a worker); those that are there and whose inputs did not change are not computed
-    again. Without a folder everything stays in memory. `workers` are threads of this process; with a `client` of
-    ``dask.distributed``, each case is a task for its workers, and the folder one that they all see.
+    again, not even where the dataset was copied or downloaded again. Without a folder everything stays in memory.
+    `workers` are threads of this process; with a `client` of ``dask.distributed``, each case is a task for its workers,
+    and the folder one that they all see.
 
     Configurations that bring a case to the same grid share its arrays.
 
@@ -162,6 +165,7 @@ def preprocess(
     """
     from tqdm.auto import tqdm
 
+    _require_kinds(dataset, configuration)
     _require_labels(dataset, configuration)
     memory: dict[str, PreprocessedCase] = {}
     if client is not None:
@@ -172,11 +176,19 @@ def preprocess(
         others = _other_configurations(Path(folder), configuration)
         prepare = partial(_store, configuration=configuration, folder=Path(folder), others=others)
     title = f"preprocess {configuration.name}"
+    known, cases = KnownFiles(folder), {case.name: case for case in dataset}
+    jobs = ((case, known.state(case)) for case in dataset)
     if client is None:
-        steps = _each(prepare, dataset.training, workers)
+        steps = _each(prepare, jobs, workers)
     else:
-        steps = on_workers(client, prepare, dataset.training, names=[f"preprocess-{case.name}" for case in dataset])
-    entries = dict(tqdm(steps, total=len(dataset), desc=title, unit="case", disable=not show_progress, leave=False))
+        steps = on_workers(client, prepare, list(jobs), names=[f"preprocess-{case.name}" for case in dataset])
+    entries: dict[str, Entry] = {}
+    with contextlib.closing(known):
+        for name, entry in tqdm(
+            steps, total=len(dataset), desc=title, unit="case", disable=not show_progress, leave=False
+        ):
+            entries[name] = entry
+            known.keep(cases[name])
     return PreprocessedDataset(
         folder=None if folder is None else Path(folder),
         configuration=configuration,
@@ -184,6 +196,22 @@ def preprocess(
         splits=dataset.splits or (make_splits(tuple(entries)) if len(entries) > 1 else ()),
         memory=memory,
     )
+
+
+def _require_kinds(dataset: object, configuration: object) -> None:
+    """Raise `PreprocessingError` for a plan, or the name of a configuration, in its place, and what is no dataset."""
+    if not isinstance(dataset, Dataset):
+        raise PreprocessingError(
+            f"preprocessed is a dataset, not a {type(dataset).__name__}: preprocess(dataset, plan['3d_fullres'])."
+        )
+    if not isinstance(configuration, Configuration):
+        names = [c.name for c in configuration] if isinstance(configuration, Plan) else []
+        known = f" It has {', '.join(names)}." if names else ""
+        name = configuration if isinstance(configuration, str) else names[-1] if names else "3d_fullres"
+        raise PreprocessingError(
+            f"a dataset is preprocessed for one configuration of a plan, not for a {type(configuration).__name__}. "
+            f"Choose one: preprocess(dataset, plan[{name!r}]).{known}"
+        )
 
 
 def _require_labels(dataset: Dataset, configuration: Configuration) -> None:
@@ -199,16 +227,22 @@ def _require_labels(dataset: Dataset, configuration: Configuration) -> None:
         )
 
 
-def _keep(case: Case, *, configuration: Configuration, memory: dict[str, PreprocessedCase]) -> tuple[str, Entry]:
+def _keep(
+    job: tuple[Case, State], *, configuration: Configuration, memory: dict[str, PreprocessedCase]
+) -> tuple[str, Entry]:
     """Prepare a case and keep it in memory."""
+    case, state = job
     memory[case.name] = prepared = _prepared(case, configuration)
-    key = content_key(inputs_key(case, configuration), prepared.geometry.spacing_after)
+    key = content_key(inputs_key(state, configuration), prepared.geometry.spacing_after)
     return case.name, Entry(key, prepared.geometry.shape)
 
 
-def _store(case: Case, *, configuration: Configuration, folder: Path, others: Sequence[str]) -> tuple[str, Entry]:
+def _store(
+    job: tuple[Case, State], *, configuration: Configuration, folder: Path, others: Sequence[str]
+) -> tuple[str, Entry]:
     """Prepare a case and keep it in the folder, unless it is there, or another configuration has the same arrays."""
-    inputs, files = inputs_key(case, configuration), CaseFiles(folder, configuration.name, case.name)
+    case, state = job
+    inputs, files = inputs_key(state, configuration), CaseFiles(folder, configuration.name, case.name)
     for name in (configuration.name, *others):
         found = CaseFiles(folder, name, case.name)
         if geometry := found.find(inputs, configuration):
@@ -235,15 +269,15 @@ def _other_configurations(folder: Path, configuration: Configuration) -> list[st
 
 
 def _each(
-    prepare: Callable[[Case], tuple[str, Entry]], cases: Sequence[Case], workers: int
+    prepare: Callable[[tuple[Case, State]], tuple[str, Entry]], jobs: Iterable[tuple[Case, State]], workers: int
 ) -> Iterator[tuple[str, Entry]]:
     """Prepare each case, here or in threads; after the first failure, or Ctrl-C, no other case is begun."""
     if workers < 1:
-        yield from map(prepare, cases)
+        yield from map(prepare, jobs)
         return
     pool = ThreadPoolExecutor(workers)
     try:
-        yield from pool.map(prepare, cases)
+        yield from pool.map(prepare, jobs)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

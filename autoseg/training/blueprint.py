@@ -48,12 +48,12 @@ class Blueprint(Shown):
     ...     return SwinUNETR(spec.in_channels, spec.classes, spatial_dims=spec.dimensions, feature_size=12)
     >>> blueprint = Blueprint.quick(minutes=5, network=segresnet)
 
-    A loss gets logits (batch, output, *space) and label maps (batch, *space); here rare labels count more:
+    A loss gets float32 logits (batch, output, *space) and label maps (batch, *space); here rare labels count more:
 
     >>> def weighted(logits, target):
     ...     from torch.nn.functional import cross_entropy
     ...     seen = target.flatten().bincount(minlength=logits.shape[1]).float()
-    ...     return cross_entropy(logits.float(), target, weight=(1 / (seen + 1)).sqrt())
+    ...     return cross_entropy(logits, target, weight=(1 / (seen + 1)).sqrt())
     >>> blueprint = blueprint.changed(loss=weighted)
 
     A sampler gets the volumes and says where to cut; here one case is drawn in every batch:

@@ -210,6 +210,11 @@ def previous_stage(prepared: PreprocessedDataset, label_maps: Mapping[str, Label
     (38, 47, 41)
     """
     settings = prepared.configuration.resampling
+    if not isinstance(label_maps, Mapping):
+        raise TrainingError(
+            f"the label maps are of type {type(label_maps).__name__}; give them by the names of their cases: "
+            "{p.case.name: p.label_map for p in predictions}."
+        )
     for name, label_map in label_maps.items():
         _require_label_map(name, label_map, prepared.labels)
     return {name: brought(label_map, prepared.geometry(name), settings) for name, label_map in label_maps.items()}

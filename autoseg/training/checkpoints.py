@@ -85,7 +85,7 @@ def damaged(folder: Path, error: Exception) -> StorageError:
 class Run:
     """What a run folder is about: enough to go on from the folder alone.
 
-    `sources` tells for each function of the user's own, by its name, the text it had.
+    For each callable of the user's own, by its name, `sources` tells the text it had, and `held` the values it held.
     """
 
     key: str
@@ -96,6 +96,7 @@ class Run:
     transfer: Transfer | None = None
     progress: Progress | None = None  # of a finished run, whose checkpoint is gone
     sources: dict[str, str] = field(default_factory=dict, hash=False)
+    held: dict[str, str] = field(default_factory=dict, hash=False)
 
     @staticmethod
     def read(folder: Path, components: Components | None = None) -> Run | None:

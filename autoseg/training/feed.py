@@ -151,7 +151,13 @@ class Feed:
         return (images, labels), example_of(self.example_place.case, images[0], labels[0])
 
     def _places(self, volumes: Mapping[str, Volume], cut: Shape, random: Generator) -> list[PatchLocation]:
-        return self.sampler(volumes, self._request(cut), random)
+        places = self.sampler(volumes, self._request(cut), random)
+        if not isinstance(places, list | tuple) or not all(isinstance(p, PatchLocation) for p in places):
+            raise TrainingError(
+                f"the sampler returned {places!r:.80}; it must return a list of places, one for each patch: "
+                "autoseg.training.patches.PatchLocation(case, corner)."
+            )
+        return list(places)
 
     def _cut(self, volumes: Mapping[str, Volume], places: list[PatchLocation], cut: Shape) -> Batch:
         self.cut_from = [place.case for place in places]

@@ -8,7 +8,6 @@ import os
 import signal
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import torch
 
 from autoseg.core import errors
-from autoseg.core.errors import AutosegError, TrainingError
+from autoseg.core.errors import AutosegError, TrainingError, warn
 from autoseg.core.serialization import read_json, write_json
 from autoseg.training.team import Team
 
@@ -48,7 +47,7 @@ def launch(member: Callable[[], Any], gpus: int, *, cpu: bool = False) -> None:
             (debug_launcher if cpu else notebook_launcher)(_joined(member, told, cpu=cpu), num_processes=gpus)
         except (KeyboardInterrupt, SignalException):  # the second is what torch makes of the first
             _wait_for(multiprocessing.active_children())
-            warnings.warn("training was interrupted. What was learned is kept: the same call goes on.", stacklevel=3)
+            warn("training was interrupted. What was learned is kept: the same call goes on.")
         except (ProcessException, ChildFailedError, RuntimeError) as error:
             if told.exists():
                 name, sentence = read_json(told)

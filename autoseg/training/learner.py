@@ -7,12 +7,13 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from autoseg.core.errors import TrainingError
+from autoseg.core.errors import StorageError, TrainingError
 from autoseg.networks.unet import UNet
 from autoseg.planning.configuration import Configuration
 from autoseg.training.blueprint import Blueprint
@@ -53,13 +54,15 @@ class Learner:
         self.blueprint, self.compute, self.outputs = blueprint, compute, configuration.labels.outputs
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(blueprint.seed))
-            network = build_network(configuration, blueprint)
+            network = _required(build_network(configuration, blueprint), configuration.dimensions)
         self.network = compute.place(network, configuration.dimensions)
         self.averaged = copy.deepcopy(self.network) if blueprint.weight_averaging else self.network
         self.called: Callable[[Tensor], Any] = torch.compile(self.network) if blueprint.compiled else self.network
         self.optimizer = make_optimizer(self.network, blueprint)
         self.scaler = self._new_scaler()
         self.loss = blueprint.loss or default_loss(configuration.labels, batch_dice=configuration.batch_dice)
+        if isinstance(self.loss, nn.Module):
+            self.loss.to(compute.device)  # it may hold weights
         self.overflows, self.team = 0, Team.current()
         self._buffers: list[Tensor] = []  # as they were before the step under way
 
@@ -71,6 +74,17 @@ class Learner:
         transfer = take_over(self.network, model)
         self.averaged.load_state_dict(self.network.state_dict())
         return transfer
+
+    def take(self, model: TrainedModel, folder: Path) -> None:
+        """Become the finished model of a folder. Raises `StorageError` where its weights do not fit."""
+        try:
+            for module in self._modules.values():
+                module.load_state_dict(dict(model.weights))
+        except RuntimeError as error:
+            raise StorageError(
+                f"the weights in {folder} do not fit the network of this training: "
+                f"{str(error).strip().splitlines()[-1].strip()} Delete the folder to train it from its beginning."
+            ) from error
 
     def differentiate(self, batch: Batch, rate: float, watch: Stopwatch) -> Tensor:
         """Forward and backward on one batch at a learning rate; no weight changes yet. Returns the loss."""
@@ -144,16 +158,28 @@ class Learner:
         if isinstance(network, UNet):
             network.deep_supervision = self.blueprint.deep_supervision
         with self.compute.autocast():
-            outputs = call(images)
+            outputs = self._called(call, images)
         outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
-        self._require_logits(outputs[0], images)
+        self._require_logits(outputs[0] if outputs else None, images)
         return outputs[0], deep_supervision_loss(self.loss, outputs, labels)
 
-    def _require_logits(self, logits: Tensor, images: Tensor) -> None:
-        expected = (len(images), self.outputs, *images.shape[2:])
-        if tuple(logits.shape) != expected:
+    def _called(self, call: Callable[[Tensor], Any], images: Tensor) -> Any:
+        try:
+            return call(images)
+        except RuntimeError as error:
+            if self.blueprint.network is None or "expected" not in str(error).lower():
+                raise
             raise TrainingError(
-                f"the network returned {tuple(logits.shape)} for images of {tuple(images.shape)}; it must return "
+                f"your network does not take images of {tuple(images.shape)}: {error} It gets a spec that says what "
+                "comes in: spec.in_channels."
+            ) from error
+
+    def _require_logits(self, logits: Any, images: Tensor) -> None:
+        expected = (len(images), self.outputs, *images.shape[2:])
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        if found != expected:
+            raise TrainingError(
+                f"the network returned {found} for images of {tuple(images.shape)}; it must return "
                 f"logits of {expected}: one channel an output, on the same grid. A network of your own gets a "
                 "spec that says how many: spec.classes."
             )
@@ -209,6 +235,24 @@ class Learner:
             laid = torch.empty_like(like, device="cpu").copy_(tensor) if tensor.shape == like.shape else tensor
             state.setdefault(int(index), {})[field] = laid  # moments in the memory format of their weights
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+
+
+def _required(network: Any, dimensions: int) -> nn.Module:
+    """The network, if it is one that can learn from patches of so many dimensions."""
+    weights = dict(network.named_parameters()) if isinstance(network, nn.Module) else {}
+    if not weights:
+        what = "a network without weights" if isinstance(network, nn.Module) else f"a {type(network).__name__}"
+        raise TrainingError(
+            f"the blueprint's network made {what}; it must return a torch.nn.Module with weights, such as "
+            "lambda spec: MyNetwork(spec.in_channels, spec.classes)."
+        )
+    other = [n for n, weight in weights.items() if weight.ndim in (4, 5) and weight.ndim != dimensions + 2]
+    if other:
+        raise TrainingError(
+            f"the network's weight {other[0]} is of {weights[other[0]].ndim - 2}D convolutions, and the patches have "
+            f"{dimensions} dimensions. A network of your own gets a spec that says how many: spec.dimensions."
+        )
+    return cast(nn.Module, network)
 
 
 def make_optimizer(network: nn.Module, blueprint: Blueprint) -> torch.optim.Optimizer:

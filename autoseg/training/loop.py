@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from autoseg.core.errors import StorageError, TrainingError
+from autoseg.core.errors import StorageError, TrainingError, warn
 from autoseg.core.shown import Shown, ask_display
 from autoseg.core.types import LabelArray, PathLike
 from autoseg.preprocessing.store import PreprocessedDataset
@@ -70,11 +69,12 @@ class Training(Shown):
                 f"this is of type {type(prepared).__name__}, and trained on is what preprocess returns: "
                 'prepared = autoseg.preprocess(dataset, plan["3d_fullres"]).'
             )
-        self.prepared, self.fold = prepared, fold if isinstance(fold, str) else int(fold)
+        self.prepared = prepared
         self.blueprint = given_or_quick(blueprint)
         self.configuration = self.blueprint.fitted(prepared.configuration)
         self.compute = choose_compute(device, self.blueprint.precision)
         self.feed = Feed(prepared, fold=fold, blueprint=self.blueprint, compute=self.compute, previous=previous)
+        self.fold = fold if isinstance(fold, str) else int(fold)
         self.random = torch.Generator().manual_seed(int(self.blueprint.seed))
         self.learner = Learner(self.configuration, self.blueprint, self.compute)
         if not isinstance(start_from, TrainedModel | Transfer | None):
@@ -306,7 +306,7 @@ class Training(Shown):
             else:
                 self.shelf.keep(self._checkpoint(), self.example)
         except StorageError as error:
-            warnings.warn(f"training goes on in memory, but could not be saved: {error}", stacklevel=2)
+            warn(f"training goes on in memory, but could not be saved: {error}")
 
     def _save_when_due(self) -> None:
         if time.monotonic() - self._saved_at > self.checkpoint_seconds:
@@ -335,8 +335,7 @@ class Training(Shown):
         finished = shelf.finished()
         if finished is not None:
             model, progress = finished
-            self.learner.averaged.load_state_dict(dict(model.weights))
-            self.learner.network.load_state_dict(dict(model.weights))
+            self.learner.take(model, shelf.folder)
             self._go_on(progress)
             return
         found = shelf.open()

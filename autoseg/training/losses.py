@@ -126,11 +126,11 @@ def supervision_weights(outputs: int) -> tuple[float, ...]:
 
 
 def deep_supervision_loss(loss: Loss, outputs: Sequence[Tensor], target: Tensor) -> Tensor:
-    """The weighted loss of all resolutions; the label map is brought to each by nearest neighbour."""
+    """The weighted loss of all resolutions, of logits in float32; label maps follow by nearest neighbour."""
     total = outputs[0].new_zeros((), dtype=torch.float32)
     for weight, logits in zip(supervision_weights(len(outputs)), outputs, strict=True):
         if weight > 0:
-            total = total + weight * _one_number(loss(logits, _shrunk(target, logits.shape[2:])))
+            total = total + weight * _one_number(loss(logits.float(), _shrunk(target, logits.shape[2:])))
     return total
 
 

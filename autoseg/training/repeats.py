@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autoseg.core.errors import TrainingError
+from autoseg.core.numbers import is_whole
 from autoseg.core.shown import Shown
 from autoseg.core.types import PathLike
 from autoseg.preprocessing.store import PreprocessedDataset
@@ -85,13 +86,15 @@ def repeat(
 ) -> Repeats:
     """Train `n` times with the seeds that follow each other, to see the spread.
 
-    With a `folder`, each keeps its run in ``folder/seed_<k>``, and the same call goes on. Raises `TrainingError` for
-    less than two.
+    With a `folder`, each keeps its run in ``folder/seed_<k>``, and the same call goes on after Ctrl-C, which stops them
+    all. Raises `TrainingError` for less than two.
 
     >>> autoseg.repeat(prepared, 2, blueprint=training.blueprint, folder="seeds", show_progress=False)
     Repeats(2 seeds: pseudo Dice ... ± ...)
     ...
     """
+    if not is_whole(n):
+        raise TrainingError(f"n is {n!r}; it is how many seeds to train with, such as 3.")
     if n < 2:
         raise TrainingError(f"{n} training shows no spread; give at least 2.")
     first = given_or_quick(blueprint)
@@ -101,4 +104,6 @@ def repeat(
         place = None if root is None else Path(root) / f"seed_{seed}"
         training = Training(prepared, fold=fold, blueprint=first.changed(seed=seed), folder=place)
         trainings.append(finish(training, show_progress=show_progress))
+        if not training.finished and not training.stopped:  # interrupted: half-trained ones show no spread
+            raise KeyboardInterrupt
     return Repeats(tuple(trainings))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from numbers import Integral
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from autoseg.core.errors import StorageError, TrainingError
+from autoseg.core.errors import StorageError, TrainingError, warn
 from autoseg.core.serialization import Components
 from autoseg.core.types import LabelArray, PathLike
 from autoseg.preprocessing.store import PreprocessedDataset
@@ -24,7 +23,8 @@ from autoseg.training.launch import launch
 from autoseg.training.learner import Diverged
 from autoseg.training.live import progress_shown
 from autoseg.training.loop import Training
-from autoseg.training.model import TrainedModel
+from autoseg.training.model import TrainedModel, own_components
+from autoseg.training.shelf import what_is_held
 
 Callback = Callable[[EpochRecord], None]
 Callbacks = Callback | Iterable[Callback]
@@ -129,14 +129,13 @@ def finish(training: Training, *, callbacks: Callbacks = (), show_progress: bool
     except Diverged as stopped:
         if not training.epochs:
             raise
-        warnings.warn(f"training stopped: {stopped}", stacklevel=2)
+        warn(f"training stopped: {stopped}")
     except KeyboardInterrupt:
         if training.finished:
             return training
-        warnings.warn(
+        warn(
             f"training was interrupted after {len(training.history)} epochs. training.model can predict; "
-            "finish(training) goes on.",
-            stacklevel=2,
+            "finish(training) goes on."
         )
     return training
 
@@ -190,6 +189,12 @@ def resume(
     if run is None:
         raise TrainingError(f"{folder} holds no training run. Give the folder of a fold, such as work/runs/2d/fold_0.")
     named = re.fullmatch(rf"fold_{run.fold}|earlier_fold_{run.fold}_\w+", folder.name)
+    now = what_is_held(own_components(run.prepared.configuration, run.blueprint))
+    if other := sorted(name for name in {**now, **run.held} if now.get(name) != run.held.get(name)):
+        raise TrainingError(
+            f"{', '.join(other)} holds other values than when the run in {folder} began. Give it as it was then, or "
+            "train another run with it: train(prepared, ...)."
+        )
     place = Path("runs") / run.prepared.configuration.name
     if named is None or folder.parts[-3:-1] != place.parts:
         raise TrainingError(

@@ -5,16 +5,16 @@ from __future__ import annotations
 import inspect
 import shutil
 import textwrap
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autoseg.core.errors import ModelError, StorageError
-from autoseg.core.serialization import Components, digest, require_writable
+from autoseg.core.errors import ModelError, StorageError, warn
+from autoseg.core.held import held
+from autoseg.core.serialization import Components, digest, read_json, require_writable
 from autoseg.core.types import PathLike
-from autoseg.training.checkpoints import CHECKPOINT, Checkpoint, PreparedData, Progress, Run
+from autoseg.training.checkpoints import CHECKPOINT, RUN, Checkpoint, PreparedData, Progress, Run
 from autoseg.training.example import Example
 from autoseg.training.model import FILES, TrainedModel, own_components, read_tensors, write_tensors
 
@@ -43,6 +43,8 @@ class Shelf:
         if training.transfer is not None:
             parts.append(training.transfer.key)
         components = own_components(training.configuration, training.blueprint)
+        if kept := what_is_held(components):
+            parts.append(kept)
         run = Run(
             key=digest(parts),
             finished=False,
@@ -51,36 +53,36 @@ class Shelf:
             prepared=PreparedData.of(training.prepared),
             transfer=training.transfer,
             sources={name: _source_of(part) for name, part in components.items()},
+            held=kept,
         )
         return Shelf(Path(root) / "runs" / training.configuration.name / f"fold_{training.fold}", run, components)
 
     def make_room(self) -> None:
         """Move a training of another kind aside, and this one back where that had happened to it: none is lost."""
-        there, earlier = self._there(), self._aside(self.run.key)
-        if there is not None and there.key == self.run.key:
-            self._compare_sources(there.sources)
-        elif there is not None and self._holds_weights():
+        there, earlier = self._key_there(), self._aside(self.run.key)
+        if there == self.run.key:
+            self._compare_sources(self._there())
+        elif self._holds_weights():
             require_writable(self.folder)
-            aside = self._aside(there.key)
+            aside = self._aside(there)
             shutil.rmtree(aside, ignore_errors=True)
             self.folder.rename(aside)
-            warnings.warn(
+            warn(
                 f"{self.folder} held another training, of other data or with another blueprint. It is kept as "
-                f"{aside.name}, and the call that began it goes on with it.",
-                stacklevel=2,
+                f"{aside.name}, and the call that began it goes on with it."
             )
         if earlier.exists() and not self._holds_weights():
             shutil.rmtree(self.folder, ignore_errors=True)
             earlier.rename(self.folder)
 
-    def _compare_sources(self, before: Mapping[str, str]) -> None:
+    def _compare_sources(self, there: Run | None) -> None:
         """Warn where a function of the user's own has another text than when this run began."""
+        before = {} if there is None else there.sources
         edited = [name for name, now in self.run.sources.items() if now and before.get(name, now) not in ("", now)]
         if edited:
-            warnings.warn(
+            warn(
                 f"{', '.join(edited)} changed since the run in {self.folder} began, which goes on with what was "
-                "learned before. For a training of its own, give the function another name, or delete the folder.",
-                stacklevel=2,
+                "learned before. For a training of its own, give the function another name, or delete the folder."
             )
 
     def _aside(self, key: str) -> Path:
@@ -95,7 +97,7 @@ class Shelf:
         Raises `StorageError` where its files are damaged.
         """
         there = self._there()
-        if there is None or there.key != self.run.key or there.progress is None:
+        if there is None or there.progress is None:
             return None
         try:
             return TrainedModel.load(self.folder, components=self.components), there.progress
@@ -114,16 +116,27 @@ class Shelf:
         return Checkpoint.read(self.folder, self.run.key)
 
     def _there(self) -> Run | None:
-        """The run the folder holds; None where it is of another kind, which then makes room for this one."""
+        """This very run as the folder holds it; None where it holds none, or one of another kind.
+
+        Raises `StorageError` where it cannot be read, as of a newer version.
+        """
+        if self._key_there() != self.run.key:
+            return None
         try:
             return Run.read(self.folder, self.components)
-        except StorageError:
-            return None
+        except StorageError as error:
+            raise StorageError(f"{error} Delete {self.folder} to train this run from its beginning.") from error
+
+    def _key_there(self) -> str:
+        """The key of the run that the folder holds; of one that cannot be told, a name of its own."""
+        try:
+            return str(read_json(self.folder / RUN)["key"])
+        except (StorageError, LookupError, TypeError):
+            return f"unknown_{self.folder.stat().st_mtime_ns}" if self.folder.exists() else ""
 
     def _take_back(self) -> None:
         """Make room once more where another training has begun here in the meantime."""
-        there = self._there()
-        if there is not None and there.key != self.run.key:
+        if self._key_there() != self.run.key:
             self.make_room()
             self.run.write(self.folder)
 
@@ -153,9 +166,16 @@ class Shelf:
         return Example.from_tensors(tensors) if about.get("key") == self.run.key else None
 
 
+def what_is_held(components: Components) -> dict[str, str]:
+    """Characters that change with the values that a callable holds, for each that holds any."""
+    return {name: digest(kept) for name, part in components.items() if (kept := held(part))}
+
+
 def _source_of(component: Callable[..., Any]) -> str:
     """Characters that change with the text of a function or class; empty where there is none to read."""
+    component = getattr(component, "func", component)  # of a partial
+    named = hasattr(component, "__code__") or isinstance(component, type)
     try:
-        return digest(textwrap.dedent(inspect.getsource(component)))
+        return digest(textwrap.dedent(inspect.getsource(component if named else type(component))))
     except (OSError, TypeError):
         return ""
