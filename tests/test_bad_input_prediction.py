@@ -24,6 +24,7 @@ from autoseg.core.errors import (
 )
 from autoseg.core.serialization import read_json
 from autoseg.data.geometry import Grid
+from autoseg.data.images import read_label_map
 from autoseg.prediction import memory, predictor
 from autoseg.prediction.memory import forecast_memory
 from autoseg.prediction.results import Stored
@@ -303,6 +304,40 @@ def test_no_label_map_is_written_over_an_image(tmp_path):
     assert {p: p.read_bytes() for p in tmp_path.iterdir()} == before
     predict(tmp_path / "scan_0000.nii.gz", folder=tmp_path)
     assert (tmp_path / "scan.nii.gz").exists(), "as nnU-Net calls it"
+
+
+def test_no_label_map_is_written_over_its_reference(tmp_path, monkeypatch):
+    image = write(tmp_path / "imagesTr", "a_0000.nii.gz")
+    label = write(tmp_path / "labelsTr", "a.nii.gz", np.ones(SPACE, np.uint8))
+    case = autoseg.Case(
+        name="a", image_paths=(image,), label_path=label, channels=("MRI",), labels=MODEL.configuration.labels
+    )
+    before = label.read_bytes()
+    _must_not_compute(monkeypatch)
+    with pytest.raises(PredictionError, match=r"labelsTr holds the reference label maps, and a\.nii\.gz would be"):
+        predict([case], folder=tmp_path / "labelsTr")
+    assert label.read_bytes() == before
+
+
+def test_what_was_not_predicted_in_a_folder_is_moved_aside_and_never_written_over(tmp_path):
+    write(tmp_path / "scans", "a.nii.gz")
+    out = tmp_path / "out"
+    out.mkdir()
+    for number, mine in enumerate((b"drawn by hand", b"drawn again"), start=1):
+        (out / "a.nii.gz").write_bytes(mine)
+        (out / "predictions.json").unlink(missing_ok=True)
+        with pytest.warns(UserWarning, match=rf"held 1 file that .* a\.nii\.gz.*Now in earlier_files_{number}"):
+            predict(tmp_path / "scans", folder=out)
+        assert (out / f"earlier_files_{number}/a.nii.gz").read_bytes() == mine
+
+
+def test_the_label_map_of_another_array_of_the_same_name_is_moved_aside(tmp_path):
+    first = predict(noise(seed=1), folder=tmp_path)[0].label_map.array
+    with pytest.warns(UserWarning, match="of another array of that name"):
+        predict(noise(seed=2), folder=tmp_path)
+    kept = read_label_map(tmp_path / "earlier_files_1/image_0.nii.gz", MODEL.configuration.labels)
+    np.testing.assert_array_equal(kept.array, first)
+    predict(noise(seed=2), folder=tmp_path)
 
 
 def test_a_rerun_computes_what_is_missing_and_what_changed(tmp_path, monkeypatch):

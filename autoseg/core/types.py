@@ -1,4 +1,4 @@
-"""Names of shapes, said once, and how a size is written.
+"""Names of shapes, said once, and how a size and a number of things are written.
 
 Spacing, shape and voxel positions are always in the array's own axis order, ``(z, y, x)`` or ``(y, x)``;
 spacing is in millimetres, shape in voxels.
@@ -31,3 +31,12 @@ def by(sizes: Iterable[float], digits: int = 6) -> str:
     ('128x96x96', '3x0.781')
     """
     return "x".join(f"{size:.{digits}g}" for size in sizes)
+
+
+def count(amount: int, noun: str, plural: str = "") -> str:
+    """A number of things.
+
+    >>> count(1, "case"), count(1200, "case")
+    ('1 case', '1,200 cases')
+    """
+    return f"{amount:,} {noun if amount == 1 else plural or noun + 's'}"

@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from autoseg.core.numbers import is_number
+from autoseg.core.types import count as count
 
 MINUS = "−"
 LONGEST = 300  # characters of one value; more is cut
@@ -50,15 +51,6 @@ def times(values: Sequence[float], unit: str = "") -> str:
     40 × 56 × 40; 8 × 1.37 × 1.37 mm
     """
     return "\u00a0×\u00a0".join(number(v) for v in values) + (f" {unit}" if unit else "")
-
-
-def count(amount: int, noun: str, plural: str = "") -> str:
-    """A number of things.
-
-    >>> count(1, "case"), count(1200, "case")
-    ('1 case', '1,200 cases')
-    """
-    return f"{amount:,} {noun if amount == 1 else plural or noun + 's'}"
 
 
 def duration(seconds: float) -> str:
