@@ -262,6 +262,12 @@ def test_a_device_that_is_not_there_is_named():
         predict(noise(), device="cuda")
 
 
+def test_a_model_that_answers_nan_is_an_error_and_no_empty_label_map():
+    broken = replace(MODEL, weights={name: weight * float("nan") for name, weight in MODEL.weights.items()})
+    with pytest.raises(PredictionError, match=r"case 'image_0': the model's output is NaN"):
+        predict(noise(), broken)
+
+
 # many cases
 
 

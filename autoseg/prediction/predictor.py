@@ -24,7 +24,7 @@ from autoseg.planning.configuration import Configuration
 from autoseg.prediction.memory import MemoryForecast, forecast_memory
 from autoseg.prediction.postprocessing import Postprocessing
 from autoseg.prediction.results import Prediction
-from autoseg.prediction.sliding_window import Window, predict_logits
+from autoseg.prediction.sliding_window import Window, has_only_numbers, predict_logits
 from autoseg.preprocessing.cases import (
     PreprocessedCase,
     label_map_of,
@@ -155,6 +155,12 @@ class Stage:
         total = predict_logits(self.networks[0], array, self.window, self.compute)
         for network in self.networks[1:]:
             total += predict_logits(network, array, self.window, self.compute)
+        if not has_only_numbers(total):
+            raise PredictionError(
+                f"case {name!r}: the model's output is NaN, and no label follows from that. Its weights are damaged, "
+                f"its training diverged (see model.history), or numbers overflow in {self.compute.precision}, which "
+                'Blueprint(precision="float32") avoids.'
+            )
         return total.div_(len(self.networks)), prepared
 
 
