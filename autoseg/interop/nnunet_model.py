@@ -85,7 +85,7 @@ def open_nnunet_model(
     path: PathLike,
     *,
     configuration: str | None = None,
-    folds: Sequence[int | str] | None = None,
+    folds: Sequence[int | str] | int | str | None = None,
     checkpoint: str = "final",
 ) -> NnunetModel:
     """Open a model that nnU-Net v2 trained, to show, predict with, fine-tune, or save as ``.autoseg``.
@@ -93,7 +93,7 @@ def open_nnunet_model(
     Args:
         path: the folder with ``plans.json``, ``dataset.json`` and ``fold_*``, one above it, or a zip of nnU-Net.
         configuration: which one, where there are several.
-        folds: those to open; all that were trained where none are given.
+        folds: those to open, or one; all that were trained where none are given.
         checkpoint: ``final``, ``best`` or ``latest``; another one where a fold has not got it.
 
     Nothing in the files is run, and names in them are compared with those that are known. Raises `ModelError` where
@@ -111,6 +111,7 @@ def open_nnunet_model(
     """
     if checkpoint not in CHECKPOINTS:
         raise ModelError(f"there is no checkpoint {checkpoint!r}. {did_you_mean(checkpoint, CHECKPOINTS)}")
+    folds = (folds,) if isinstance(folds, int | str) else folds
     try:
         with _files_of(Path(path)) as files:
             return _open(files, _Wanted(configuration, folds, checkpoint))
@@ -152,7 +153,7 @@ def _files_of(path: Path) -> Iterator[_Files]:
     if path.is_dir():
         patterns = ("*.json", "fold_*/checkpoint_*.pth")
         found = [p for above in ("", "*/", "*/*/") for pattern in patterns for p in path.glob(above + pattern)]
-        names = tuple(sorted(p.relative_to(path).as_posix() for p in found))
+        names = tuple(sorted(p.relative_to(path).as_posix() for p in found if p.is_file()))
         yield _Files(names, lambda name: (path / name).open("rb"))
         return
     if not path.exists():
@@ -172,6 +173,8 @@ def _open(files: _Files, wanted: _Wanted) -> NnunetModel:
         with files.open(name) as file:
             read.append(read_checkpoint(file, name))
         found = configuration_from_nnunet(plans, dataset, read[0].configuration)
+        if wanted.configuration not in (None, found.name):
+            raise ModelError(f"it holds a model of {found.name!r}, not of {wanted.configuration!r}.")
         axes = replace(found.augmentation, mirror_axes=read[0].mirror_axes)
         models.append(_model(replace(found, augmentation=axes), read[-1], fold, name))
     name = str(plans.get("dataset_name", root))
