@@ -77,6 +77,11 @@ def test_a_dropped_low_resolution_says_how_few_voxels_it_would_have_spared():
     assert "hardly fewer voxels" in repr(plan.why("cascade"))
 
 
+def test_a_spacing_at_which_no_voxel_is_left_is_named():
+    with pytest.raises(PlanError, match=r"at 999 mm the median image has no voxel left .* is 1x999x1 mm, the images'"):
+        SMALL.what_if(target_spacing=(1, 999, 1))
+
+
 def test_a_configuration_that_there_is_not_is_answered():
     assert [d.name for d in SMALL.why("3d_lowres")] == ["lowres"]
     assert [d.name for d in SMALL.why("3d_cascade_fullres")] == ["cascade"]

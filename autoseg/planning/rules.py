@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from autoseg.core.decisions import Attempt, Because, Threshold, accepts, source
-from autoseg.core.types import Axes, Spacing
+from autoseg.core.errors import PlanError
+from autoseg.core.types import Axes, Spacing, by
 from autoseg.data.fingerprint import Fingerprint, IntensityFacts
 from autoseg.data.normalization import CTNormalization, NoNormalization, Normalization, RescaleTo01, RGBTo01, ZScore
 from autoseg.planning import given
@@ -93,6 +94,13 @@ def axis_order(*, target_spacing: Spacing) -> Because[Axes]:
 def median_shape(*, fingerprint: Fingerprint, target_spacing: Spacing, axis_order: Axes) -> Because[tuple[float, ...]]:
     """The median over cases of their shapes after resampling, each rounded half to even."""
     value = ordered(resampled_median(fingerprint.spacings, fingerprint.shapes, target_spacing), axis_order)
+    if 0 in value:
+        coarse = ordered(target_spacing, axis_order)[value.index(0)]
+        raise PlanError(
+            f"at {coarse:g} mm the median image has no voxel left along one axis: the target spacing is "
+            f"{by(target_spacing, 4)} mm, the images' is {by(np.median(fingerprint.spacings, axis=0), 4)} mm. Give a "
+            "finer target_spacing."
+        )
     return Because(value, f"the median of {len(fingerprint.cases)} cropped cases, resampled to the target spacing")
 
 
