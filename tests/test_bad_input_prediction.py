@@ -207,6 +207,11 @@ def test_a_folder_without_a_model_says_what_it_holds(tmp_path):
         autoseg.open_models(tmp_path)
 
 
+def test_what_is_no_path_of_a_model_is_named():
+    with pytest.raises(ModelError, match="a NoneType is no path. Give that of a run"):
+        autoseg.open_models(None)
+
+
 def test_weights_that_do_not_fit_the_plan_are_refused():
     wider = replace(MODEL, blueprint=MODEL.blueprint.changed(base_features=7))
     with pytest.raises(ModelError, match="the weights do not fit the network"):
@@ -249,7 +254,7 @@ def test_stages_of_a_cascade_with_other_labels_are_refused():
         predict(noise(), [lowres, full])
 
 
-@pytest.mark.parametrize("overlap", [-0.1, 1.0])
+@pytest.mark.parametrize("overlap", [-0.1, 1.0, None, "a"])
 def test_an_overlap_that_is_none_is_refused(overlap):
     with pytest.raises(PredictionError, match="neighbouring tiles share a part of their edge, from 0 to below 1"):
         predict(noise(), overlap=overlap)
@@ -278,7 +283,8 @@ def test_a_broken_scan_is_reported_and_the_others_are_predicted(tmp_path):
     (scans / "b.nii.gz").write_bytes(b"no image")
     found = predict(scans, folder=out)
     assert [p.case.name for p in found] == ["a", "c"]
-    assert list(found.failed) == ["b"]
+    assert list(found.failed) == list(found[1:].failed) == ["b"]
+    assert found[np.int64(1)].case.name == "c"
     assert "case 'b'" in found.failed["b"]
     assert "1 failed" in repr(found)
     assert "1 case could not be predicted" in re.sub("<[^>]+>", "", found._repr_html_())
@@ -292,6 +298,16 @@ def test_where_all_fail_it_is_an_error(tmp_path):
         (tmp_path / name).write_bytes(b"no image")
     with pytest.raises(PredictionError, match="none of 2 cases could be predicted. The first: case 'a'"):
         predict(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{bad", "[]", '{"key": "x"}', '{"key": "x", "files": ["a"]}'])
+def test_damaged_notes_about_a_folder_say_to_delete_them(tmp_path, content):
+    scan, out = write(tmp_path / "scans", "a.nii.gz"), tmp_path / "out"
+    first = predict(scan, folder=out)
+    (out / "predictions.json").write_text(content)
+    assert first["a"].case.name == "a"
+    with pytest.raises(StorageError, match=r"predictions\.json is not what predict wrote.*Delete it"):
+        predict(scan, folder=out)
 
 
 def test_two_cases_of_one_name_are_refused_before_one_overwrites_the_other(tmp_path):

@@ -14,7 +14,7 @@ import torch
 
 from autoseg.core.cluster import on_workers, shared_folder
 from autoseg.core.errors import AutosegError, ImageError, PredictionError, StorageError
-from autoseg.core.serialization import digest, read_json, write_json
+from autoseg.core.serialization import digest, write_json
 from autoseg.core.types import PathLike, count
 from autoseg.data.dataset import Case, Dataset
 from autoseg.data.images import read_label_map, write_label_map
@@ -24,7 +24,7 @@ from autoseg.data.pairs import images_in, names_of
 from autoseg.planning.configuration import Configuration
 from autoseg.prediction.postprocessing import Postprocessing
 from autoseg.prediction.predictor import Options, Predictor, models_of
-from autoseg.prediction.results import KEY_FILE, Stored, earlier
+from autoseg.prediction.results import KEY_FILE, Stored, earlier, noted
 from autoseg.prediction.results import Prediction as Prediction
 from autoseg.prediction.results import Predictions as Predictions
 from autoseg.training.interrupts import undisturbed
@@ -54,11 +54,11 @@ def predict(
             given, on the same grid.
         spacing: mm in the array's order, of arrays, and of images whose header is not to be believed.
         folder: label maps are written there as soon as they are made; the same call again computes only what is
-            missing.
+            missing, or with ``probabilities``, which are not written, everything.
         mirroring: average over the mirror images that training has shown too; without it 3D takes an eighth of the
             time.
         overlap: what neighbouring tiles share of their edge.
-        probabilities: keep them with each prediction.
+        probabilities: keep them with each prediction, in memory.
         client: of ``dask.distributed``: each case is a task for its workers, and the folder one that they all see.
 
     A case that cannot be predicted does not stop the others: ``predictions.failed`` says why. Interrupted without a
@@ -273,16 +273,12 @@ class Shelf:
 
     def __init__(self, folder: Path, key: str, labels: Labels) -> None:
         self.folder, self.labels, self.key = folder, labels, key
-        path = folder / KEY_FILE
-        kept = read_json(path) if path.exists() else {}
-        files = kept.get("files", {})
-        self.files: dict[str, str] = {}  # the image that each was made of
-        if kept.get("key") == key and isinstance(files, dict):
-            self.files = files
+        before, files = noted(folder) if (folder / KEY_FILE).exists() else (key, {})
+        self.files = files if before == key else {}  # the image that each was made of
         self._note()  # fails here, before anything is computed, where the folder cannot be written
-        others = [path for name in set(files) - set(self.files) if (path := folder / Path(name).name).exists()]
+        others = [path for name in set(files) - set(self.files) if (path := folder / name).exists()]
         if others:
-            aside = earlier(folder, kept.get("key", ""))
+            aside = earlier(folder, before)
             warnings.warn(
                 f"{folder} held {len(others)} label maps that another model predicted; they are now in {aside.name}.",
                 stacklevel=2,

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from autoseg.core.errors import PredictionError
+from autoseg.core.numbers import is_number
 from autoseg.core.serialization import digest
 from autoseg.core.types import ImageArray, by
 from autoseg.data.checks import load_image
@@ -50,9 +51,9 @@ class Options:
     postprocessing: Postprocessing = Postprocessing()
 
     def __post_init__(self) -> None:
-        if not 0 <= self.overlap < 1:
+        if not (is_number(self.overlap) and 0 <= self.overlap < 1):
             raise PredictionError(
-                f"overlap is {self.overlap:g}; neighbouring tiles share a part of their edge, from 0 to below 1. "
+                f"overlap is {self.overlap!r}; neighbouring tiles share a part of their edge, from 0 to below 1. "
                 "nnU-Net's is 0.5."
             )
 
