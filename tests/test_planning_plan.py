@@ -34,6 +34,14 @@ def test_a_configuration_that_there_is_not_says_why():
         PLAN["3d_lowres"]
     with pytest.raises(PlanError, match="no configuration '3d_fulres'. Did you mean '3d_fullres'"):
         PLAN["3d_fulres"]
+    with pytest.raises(PlanError, match=r"no configuration 'foo'\. Known: 2d, 3d_fullres\.$"):
+        PLAN["foo"]
+
+
+def test_one_of_a_kind_is_written_in_the_singular():
+    one = make_plan(fingerprint_of((40, 40, 40), foreground=1))
+    assert repr(one.fingerprint).endswith(" 1 foreground label")
+    assert "1 channel in, 2 outputs" in repr(one.why("3d_fullres/network"))
 
 
 @settings(max_examples=30, deadline=None)

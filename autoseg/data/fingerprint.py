@@ -13,7 +13,7 @@ import numpy as np
 from autoseg.core.errors import StorageError
 from autoseg.core.serialization import digest, from_jsonable, read_json, write_json
 from autoseg.core.shown import Shown
-from autoseg.core.types import PathLike, by
+from autoseg.core.types import PathLike, by, count
 from autoseg.data.case_facts import FORMAT, CaseFacts, Foreground, seen
 from autoseg.data.dataset import Dataset
 from autoseg.data.geometry import PLANAR_SPACING
@@ -139,9 +139,9 @@ class Fingerprint(Shown):
         spacing = by(np.median(self.spacings, axis=0), 3)
         flat = " (pictures: no slices)" if self.planar else ""
         return (
-            f"Fingerprint({self.dataset_name!r}: {len(self.cases)} cases)\n"
+            f"Fingerprint({self.dataset_name!r}: {count(len(self.cases), 'case')})\n"
             f"  median shape {shape} voxels, median spacing {spacing} mm{flat}\n"
-            f"  channels: {', '.join(self.channels)}; {len(self.labels.foreground)} foreground labels"
+            f"  channels: {', '.join(self.channels)}; {count(len(self.labels.foreground), 'foreground label')}"
         )
 
 

@@ -47,7 +47,7 @@ def essence(configuration: Configuration) -> dict[str, object]:
         "patch": times(configuration.patch_size),
         "spacing": times(configuration.spacing, "mm"),
         "batch": configuration.batch_size,
-        "network": f"{network.kind} U-Net, {network.stages} stages",
+        "network": f"{network.kind} U-Net, {count(network.stages, 'stage')}",
     }
 
 

@@ -14,7 +14,7 @@ from autoseg.core.archives import open_archive
 from autoseg.core.errors import AutosegError, ModelError, PlanError, did_you_mean
 from autoseg.core.serialization import parse_json
 from autoseg.core.shown import Shown
-from autoseg.core.types import PathLike
+from autoseg.core.types import PathLike, count
 from autoseg.data.fingerprint import Fingerprint
 from autoseg.data.labels import labels_from_json
 from autoseg.interop.nnunet_checkpoint import Checkpoint, read_checkpoint, weights_from_nnunet
@@ -42,7 +42,7 @@ class NnunetModel(Shown, Sequence[TrainedModel]):
     Takes the place of a list of models: ``autoseg.predict(model, cases)`` averages the folds as nnU-Net does.
 
     >>> autoseg.open_nnunet_model(autoseg.export_nnunet_model(training.model, "opened.zip"))
-    NnunetModel(nnUNetTrainer, 1 fold(s): 0)
+    NnunetModel(nnUNetTrainer, 1 fold: 0)
     ...
     """
 
@@ -78,7 +78,7 @@ class NnunetModel(Shown, Sequence[TrainedModel]):
 
     def __repr__(self) -> str:
         folds = ", ".join(str(model.fold) for model in self.models)
-        return f"NnunetModel({self.trainer}, {len(self)} fold(s): {folds})\n  {self.configuration!r}"
+        return f"NnunetModel({self.trainer}, {count(len(self), 'fold')}: {folds})\n  {self.configuration!r}"
 
 
 def open_nnunet_model(
@@ -107,7 +107,7 @@ def open_nnunet_model(
 
     >>> model = autoseg.open_nnunet_model(autoseg.export_nnunet_model(training.model, "theirs.zip"))
     >>> autoseg.predict(model, dataset.test[:1], show_progress=False)
-    Predictions(1 cases, ... s)
+    Predictions(1 case, ... s)
     """
     if checkpoint not in CHECKPOINTS:
         raise ModelError(f"there is no checkpoint {checkpoint!r}. {did_you_mean(checkpoint, CHECKPOINTS)}")

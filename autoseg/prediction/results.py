@@ -11,7 +11,7 @@ from autoseg.core.errors import PredictionError, StorageError
 from autoseg.core.numbers import is_whole
 from autoseg.core.serialization import read_json
 from autoseg.core.shown import Shown, ask_display
-from autoseg.core.types import ImageArray
+from autoseg.core.types import ImageArray, count, listed
 from autoseg.data.dataset import Case
 from autoseg.data.images import LabelMap, read_label_map
 from autoseg.data.labels import Labels
@@ -38,7 +38,7 @@ class Prediction(Shown):
     def __repr__(self) -> str:
         labels, array = self.label_map.labels, self.label_map.array
         counts = {labels.name_of(v): int((array == v).sum()) for v in labels.foreground}
-        return f"Prediction({self.case.name!r}: " + ", ".join(f"{n} {c} voxels" for n, c in counts.items()) + ")"
+        return f"Prediction({self.case.name!r}: " + listed(f"{n} {count(c, 'voxel')}" for n, c in counts.items()) + ")"
 
     def browse(self) -> Any:
         """A widget: slices on three axes, the prediction against the reference, and where they agree."""
@@ -155,7 +155,7 @@ class Predictions(Shown, Sequence[Prediction]):
 
     def __repr__(self) -> str:
         failed = f", {len(self.failed)} failed" if self.failed else ""
-        said = [f"Predictions({len(self)} cases{failed}, {sum(p.seconds for p in self.items):.1f} s)"]
+        said = [f"Predictions({count(len(self), 'case')}{failed}, {sum(p.seconds for p in self.items):.1f} s)"]
         said += [f"  failed: {reason}" for reason in list(self.failed.values())[:SHOWN]]
         return "\n".join([*said, f"  {self.stopped}"] if self.stopped else said)
 
