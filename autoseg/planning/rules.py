@@ -106,8 +106,13 @@ def median_shape(*, fingerprint: Fingerprint, target_spacing: Spacing, axis_orde
 
 def resampled_median(spacings: np.ndarray, shapes: np.ndarray, target_spacing: Spacing) -> tuple[float, ...]:
     """The median over cases, both arrays of shape (case, 3), of the shapes that resampling gives."""
-    middle = np.median(np.rint(spacings / np.array(target_spacing) * shapes), axis=0)
-    return tuple(middle.tolist())
+    return tuple(np.median(resampled_shapes(spacings, shapes, target_spacing), axis=0).tolist())
+
+
+def resampled_shapes(spacings: np.ndarray, shapes: np.ndarray, target_spacing: Spacing) -> np.ndarray:
+    """The shapes that resampling gives, of each case."""
+    shapes_there: np.ndarray = np.rint(spacings / np.array(target_spacing) * shapes)
+    return shapes_there
 
 
 @source("nnU-Net plan_experiment: only 2d where the resampled images have a single slice")
