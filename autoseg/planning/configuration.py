@@ -90,7 +90,7 @@ class AugmentationSettings:
 
     def __str__(self) -> str:
         plane = " in the plane" if self.dummy_2d else ""
-        return f"turned up to {self.rotation_degrees:g} degrees{plane}, cut from {by(self.initial_patch_size)}"
+        return f"rotated by up to {self.rotation_degrees:g} degrees{plane}, cut from {by(self.initial_patch_size)}"
 
     def without_mirroring(self) -> AugmentationSettings:
         """The same geometry with no axis mirrored."""
