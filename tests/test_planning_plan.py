@@ -250,3 +250,16 @@ def test_a_network_has_strides_of_one_and_more():
         replace(configuration().network, strides=((1, 1, 1), (2, 0, 2)))
     with pytest.raises(PlanError, match="need one number >= 1 an axis"):
         replace(configuration().network, kernel_sizes=((3, 3, 3), (3, 3)))
+
+
+def test_values_of_several_numbers_are_words():
+    assert "resampling = splines of order 3 for images, 1 for labels; the coarse axis on its own beyond 3 : 1" in repr(
+        PLAN.why("resampling")
+    )
+    assert "intensities = mean " in repr(PLAN.why("normalization"))
+    assert "IntensityFacts(" not in repr(PLAN.why("normalization"))
+
+
+def test_the_card_of_a_cascade_says_what_its_second_stage_sees():
+    assert "2 label maps of 3d_lowres (3 channels in)" in CASCADE["3d_cascade_fullres"]._repr_html_()
+    assert "also sees" not in CASCADE["3d_fullres"]._repr_html_()

@@ -44,6 +44,10 @@ class IntensityFacts:
     histogram: tuple[float, ...] = ()  # shares of the range from minimum to maximum, in equal bins
     everywhere: tuple[float, ...] = ()  # the same bins of all voxels, whatever their label
 
+    def __str__(self) -> str:
+        inner = f"99% between {self.percentile_00_5:.4g} and {self.percentile_99_5:.4g}"
+        return f"mean {self.mean:.4g}, deviation {self.std:.4g}, median {self.median:.4g}, {inner}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outlier:

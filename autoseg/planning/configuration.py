@@ -78,6 +78,11 @@ class Resampling:
     anisotropy: float = 3.0  # beyond this ratio of spacings the coarsest axis is resampled on its own
     separate_axis: bool | None = None  # None: decided case by case
 
+    def __str__(self) -> str:
+        orders = f"splines of order {self.image_order} for images, {self.label_order} for labels"
+        apart = {True: "always", False: "never", None: f"beyond {self.anisotropy:g} : 1"}[self.separate_axis]
+        return f"{orders}; the coarse axis on its own {apart}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AugmentationSettings:
