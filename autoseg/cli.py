@@ -6,6 +6,8 @@ Results are kept in the folder given with ``--out`` and every verb goes on from 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,7 +26,7 @@ STOPPED = "Stopped. What was finished is kept: the same command goes on from the
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb. Returns 0, 1 after an error that is explained, or 130 after Ctrl-C."""
+    """Run one verb. Returns 0, 1 after an error that is explained, 130 after Ctrl-C, 141 where no one reads on."""
     options = _parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     try:
@@ -35,6 +37,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write(f"\n{STOPPED}\n")
         return 130
+    except BrokenPipeError:  # such as `| head`
+        _write_no_more()
+        return 141
+    except OSError as error:
+        sys.stderr.write(f"{error.filename or 'output'}: {error.strerror or error}\n")
+        _write_no_more()
+        return 1
+
+
+def _write_no_more() -> None:
+    """What still waits to be shown goes nowhere, where Python would fail again on its way out."""
+    with contextlib.suppress(OSError, ValueError):  # a stdout that is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say(text: str) -> None:

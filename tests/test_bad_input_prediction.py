@@ -24,6 +24,7 @@ from autoseg.core.errors import (
 )
 from autoseg.core.serialization import read_json
 from autoseg.data.geometry import Grid
+from autoseg.data.images import read_label_map
 from autoseg.prediction import memory, predictor
 from autoseg.prediction.memory import forecast_memory
 from autoseg.prediction.results import Stored
@@ -206,6 +207,11 @@ def test_a_folder_without_a_model_says_what_it_holds(tmp_path):
         autoseg.open_models(tmp_path)
 
 
+def test_what_is_no_path_of_a_model_is_named():
+    with pytest.raises(ModelError, match="a NoneType is no path. Give that of a run"):
+        autoseg.open_models(None)
+
+
 def test_weights_that_do_not_fit_the_plan_are_refused():
     wider = replace(MODEL, blueprint=MODEL.blueprint.changed(base_features=7))
     with pytest.raises(ModelError, match="the weights do not fit the network"):
@@ -248,7 +254,7 @@ def test_stages_of_a_cascade_with_other_labels_are_refused():
         predict(noise(), [lowres, full])
 
 
-@pytest.mark.parametrize("overlap", [-0.1, 1.0])
+@pytest.mark.parametrize("overlap", [-0.1, 1.0, None, "a"])
 def test_an_overlap_that_is_none_is_refused(overlap):
     with pytest.raises(PredictionError, match="neighbouring tiles share a part of their edge, from 0 to below 1"):
         predict(noise(), overlap=overlap)
@@ -261,6 +267,12 @@ def test_a_device_that_is_not_there_is_named():
         predict(noise(), device="cuda")
 
 
+def test_a_model_that_answers_nan_is_an_error_and_no_empty_label_map():
+    broken = replace(MODEL, weights={name: weight * float("nan") for name, weight in MODEL.weights.items()})
+    with pytest.raises(PredictionError, match=r"case 'image_0': the model's output is NaN"):
+        predict(noise(), broken)
+
+
 # many cases
 
 
@@ -271,7 +283,8 @@ def test_a_broken_scan_is_reported_and_the_others_are_predicted(tmp_path):
     (scans / "b.nii.gz").write_bytes(b"no image")
     found = predict(scans, folder=out)
     assert [p.case.name for p in found] == ["a", "c"]
-    assert list(found.failed) == ["b"]
+    assert list(found.failed) == list(found[1:].failed) == ["b"]
+    assert found[np.int64(1)].case.name == "c"
     assert "case 'b'" in found.failed["b"]
     assert "1 failed" in repr(found)
     assert "1 case could not be predicted" in re.sub("<[^>]+>", "", found._repr_html_())
@@ -285,6 +298,16 @@ def test_where_all_fail_it_is_an_error(tmp_path):
         (tmp_path / name).write_bytes(b"no image")
     with pytest.raises(PredictionError, match="none of 2 cases could be predicted. The first: case 'a'"):
         predict(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{bad", "[]", '{"key": "x"}', '{"key": "x", "files": ["a"]}'])
+def test_damaged_notes_about_a_folder_say_to_delete_them(tmp_path, content):
+    scan, out = write(tmp_path / "scans", "a.nii.gz"), tmp_path / "out"
+    first = predict(scan, folder=out)
+    (out / "predictions.json").write_text(content)
+    assert first["a"].case.name == "a"
+    with pytest.raises(StorageError, match=r"predictions\.json is not what predict wrote.*Delete it"):
+        predict(scan, folder=out)
 
 
 def test_two_cases_of_one_name_are_refused_before_one_overwrites_the_other(tmp_path):
@@ -303,6 +326,40 @@ def test_no_label_map_is_written_over_an_image(tmp_path):
     assert {p: p.read_bytes() for p in tmp_path.iterdir()} == before
     predict(tmp_path / "scan_0000.nii.gz", folder=tmp_path)
     assert (tmp_path / "scan.nii.gz").exists(), "as nnU-Net calls it"
+
+
+def test_no_label_map_is_written_over_its_reference(tmp_path, monkeypatch):
+    image = write(tmp_path / "imagesTr", "a_0000.nii.gz")
+    label = write(tmp_path / "labelsTr", "a.nii.gz", np.ones(SPACE, np.uint8))
+    case = autoseg.Case(
+        name="a", image_paths=(image,), label_path=label, channels=("MRI",), labels=MODEL.configuration.labels
+    )
+    before = label.read_bytes()
+    _must_not_compute(monkeypatch)
+    with pytest.raises(PredictionError, match=r"labelsTr holds the reference label maps, and a\.nii\.gz would be"):
+        predict([case], folder=tmp_path / "labelsTr")
+    assert label.read_bytes() == before
+
+
+def test_what_was_not_predicted_in_a_folder_is_moved_aside_and_never_written_over(tmp_path):
+    write(tmp_path / "scans", "a.nii.gz")
+    out = tmp_path / "out"
+    out.mkdir()
+    for number, mine in enumerate((b"drawn by hand", b"drawn again"), start=1):
+        (out / "a.nii.gz").write_bytes(mine)
+        (out / "predictions.json").unlink(missing_ok=True)
+        with pytest.warns(UserWarning, match=rf"held 1 file that .* a\.nii\.gz.*Now in earlier_files_{number}"):
+            predict(tmp_path / "scans", folder=out)
+        assert (out / f"earlier_files_{number}/a.nii.gz").read_bytes() == mine
+
+
+def test_the_label_map_of_another_array_of_the_same_name_is_moved_aside(tmp_path):
+    first = predict(noise(seed=1), folder=tmp_path)[0].label_map.array
+    with pytest.warns(UserWarning, match="of another array of that name"):
+        predict(noise(seed=2), folder=tmp_path)
+    kept = read_label_map(tmp_path / "earlier_files_1/image_0.nii.gz", MODEL.configuration.labels)
+    np.testing.assert_array_equal(kept.array, first)
+    predict(noise(seed=2), folder=tmp_path)
 
 
 def test_a_rerun_computes_what_is_missing_and_what_changed(tmp_path, monkeypatch):

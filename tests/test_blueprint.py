@@ -97,3 +97,10 @@ def test_the_quick_recipe_cuts_small_patches_of_large_ones_and_leaves_others_alo
     assert (fitted.patch_size, fitted.augmentation.initial_patch_size) == ((64, 64, 64), (102, 102, 102))
     assert quick.batch_size_for(fitted) == 2
     assert quick.changed(patch_voxels=None).fitted(large) is large
+
+
+def test_the_minutes_are_yours_and_the_batch_follows_from_its_voxels():
+    trace = Blueprint.quick(minutes=5).trace
+    assert trace["minutes"].kind == "given"
+    assert trace["batch_size"].reason == "what batch_voxels and the patch leave"
+    assert Blueprint.nnunet().trace["batch_size"].reason == "what the plan found to fit in memory"

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -224,6 +225,26 @@ def test_an_error_is_its_message_alone(tmp_path, capsys):
     errors = capsys.readouterr().err
     assert errors.startswith(f"{tmp_path} has no dataset.json (it is empty).")
     assert "Traceback" not in errors
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes break the way Unix does")
+def test_a_reader_that_leaves_is_no_error(data, tmp_path):
+    command = [sys.executable, "-m", "autoseg", "plan", str(data), "--out", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert process.returncode == 141
+    assert "Error" not in errors
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only some systems have a full file to write to")
+def test_a_full_output_is_one_sentence(data, tmp_path):
+    command = [sys.executable, "-m", "autoseg", "plan", str(data), "--out", str(tmp_path)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.endswith("output: No space left on device\n")
+    assert "Traceback" not in done.stderr
 
 
 def test_evaluating_a_folder_without_predictions(data, tmp_path, capsys):

@@ -192,7 +192,7 @@ STORY = {
     "image": r"\(([\dx]+) voxels of ([\dx.]+) mm",
     "prepared case": r"([\dx]+) voxels of ([\dx.]+) mm",
     "training": r"fold (\d)|(cpu) in (\w+)",
-    "evaluation": r"(\d+) cases, mean Dice ([\d.]+)",
+    "evaluation": r"(\d+) cases?, mean Dice ([\d.]+)",
     "blueprint": r"(\d+) epochs|(adamw), learning rate ([\d.]+)",
 }
 

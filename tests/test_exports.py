@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ from configurations import LABELS, configuration
 from models import random_model
 
 import autoseg
-from autoseg.core.errors import ModelError
+from autoseg.core.errors import ModelError, StorageError
 from autoseg.data.images import read_label_map
 from autoseg.data.labels import Labels
 from autoseg.data.normalization import CTNormalization, RescaleTo01, RGBTo01, ZScore
@@ -255,6 +256,17 @@ def test_a_network_of_monai_trains_predicts_and_is_exported(tmp_path, case):
     assert export_bundle(model, tmp_path / "bundle").voxels > 0.999
     again = autoseg.TrainedModel.load(model.save(tmp_path / "x.autoseg"), components={"segresnet": segresnet})
     assert torch.equal(again.weights["convInit.conv.weight"], model.weights["convInit.conv.weight"])
+
+
+@pytest.mark.parametrize("export", [export_bundle, export_torchscript])
+def test_a_full_disk_is_said_and_leaves_nothing_half_written(tmp_path, monkeypatch, export):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(StorageError, match="cannot write .*No space left on device"):
+        export(random_model(configuration(network=DYNUNET)), tmp_path)
+    assert not [*tmp_path.rglob("*.pt"), *tmp_path.rglob("*.ts")]
 
 
 def test_a_normalization_of_your_own_cannot_go_along(tmp_path):

@@ -89,3 +89,10 @@ def test_the_text_names_everything_in_one_line():
 def test_declarations_that_mean_nothing_are_refused(declared, message):
     with pytest.raises(DatasetError, match=message):
         labels_from_json(declared)
+
+
+def test_many_labels_with_long_names_are_a_few_lines_of_text():
+    names = {"background": 0} | {f"label {n} {'x' * 90}": n for n in range(1, 101)}
+    labels = Labels(names)
+    assert repr(labels).endswith(" and 98 more)")
+    assert len(repr(labels)) < 400

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from jupyter_client.manager import start_new_kernel
+
+from autoseg.training.blueprint import Blueprint
+from autoseg.training.live import progress_bar
 
 SETUP = f"""
 import sys, warnings
@@ -91,3 +95,16 @@ def test_drawing_takes_little_of_the_time(kernel, interrupted):
     messages = run(kernel, code)
     assert not of_kind(messages, "error")
     assert len(of_kind(messages, "update_display_data")) < 100
+
+
+def test_a_bar_of_seconds_shows_no_rate(capsys):
+    session = SimpleNamespace(
+        blueprint=Blueprint.quick(minutes=1),
+        configuration=SimpleNamespace(name="2d"),
+        **{"listeners": [], "transfer": None, "epochs": (), "seconds": 2.0},
+    )
+    with progress_bar(session, show_progress=True):
+        session.listeners[0]()
+    written = capsys.readouterr().err
+    assert "2/60 s" in written
+    assert "s/s" not in written

@@ -194,6 +194,22 @@ def test_of_several_models_one_is_chosen(tmp_path):
     assert open_nnunet_model(tmp_path, configuration="2d").configuration.name == "2d"
 
 
+def test_another_configuration_than_the_one_asked_for_is_refused(folder):
+    with pytest.raises(ModelError, match="it holds a model of '3d_fullres', not of '2d'"):
+        open_nnunet_model(folder, configuration="2d")
+
+
+def test_one_fold_needs_no_list(folder):
+    assert [model.fold for model in open_nnunet_model(folder, folds=0)] == [0]
+
+
+def test_a_folder_named_like_a_checkpoint_is_none(folder):
+    (folder / "fold_0/checkpoint_final.pth").unlink()
+    (folder / "fold_0/checkpoint_final.pth").mkdir()
+    with pytest.raises(ModelError, match="there is no trained model of nnU-Net"):
+        open_nnunet_model(folder)
+
+
 class Evil:
     """Pickled, it writes a file when it is loaded."""
 

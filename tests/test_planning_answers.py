@@ -79,6 +79,18 @@ def test_a_dropped_low_resolution_says_how_few_voxels_it_would_have_spared():
     assert "hardly fewer voxels" in repr(plan.why("cascade"))
 
 
+def test_a_spacing_at_which_no_voxel_is_left_is_named():
+    with pytest.raises(PlanError, match=r"at 999 mm the median image has no voxel left .* is 1x999x1 mm, the images'"):
+        SMALL.what_if(target_spacing=(1, 999, 1))
+
+
+def test_only_sizes_are_written_as_sizes():
+    assert "dimensions = 2, 3 (" in repr(SMALL.why("dimensions"))
+    assert "axis_order = 0, 1, 2 (" in repr(SMALL.why("axis_order"))
+    assert "3d_fullres/features = 32, 64, " in repr(SMALL.why("3d_fullres/features"))
+    assert "3d_fullres/patch_size = 40x40x40 (" in repr(SMALL.why("3d_fullres/patch_size"))
+
+
 def test_a_configuration_that_there_is_not_is_answered():
     assert [d.name for d in SMALL.why("3d_lowres")] == ["lowres"]
     assert [d.name for d in SMALL.why("3d_cascade_fullres")] == ["cascade"]

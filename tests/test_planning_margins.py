@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
+import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from planning_examples import fingerprint_from, fingerprint_of, fingerprints
 
+from autoseg.planning.margins import _without_each
 from autoseg.planning.planner import make_plan
 from autoseg.planning.rules import mask_background, resampling, target_spacing
 
@@ -178,3 +181,12 @@ def test_large_numbers_are_written_out():
                  if m.decision == "2d/batch_size" and "memory" in m.threshold.quantity]  # fmt: skip
     assert "2,000,000 patches holds" in str(margin)
     assert "e+" not in str(margin) + repr(margin.threshold)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.sampled_from([0.5, 0.7, 1.0, 1.1, 3.0]) | st.floats(0.1, 9), min_size=3, max_size=40))
+def test_percentiles_without_each_case_are_those_of_the_others(values):
+    column = np.array(values)
+    for statistic, q in ((np.median, 50), (partial(np.percentile, q=50), 50), (partial(np.percentile, q=10), 10)):
+        expected = [statistic(np.delete(column, index)) for index in range(len(column))]
+        assert _without_each(column, statistic, q).tolist() == expected

@@ -34,6 +34,14 @@ def test_a_configuration_that_there_is_not_says_why():
         PLAN["3d_lowres"]
     with pytest.raises(PlanError, match="no configuration '3d_fulres'. Did you mean '3d_fullres'"):
         PLAN["3d_fulres"]
+    with pytest.raises(PlanError, match=r"no configuration 'foo'\. Known: 2d, 3d_fullres\.$"):
+        PLAN["foo"]
+
+
+def test_one_of_a_kind_is_written_in_the_singular():
+    one = make_plan(fingerprint_of((40, 40, 40), foreground=1))
+    assert repr(one.fingerprint).endswith(" 1 foreground label")
+    assert "1 channel in, 2 outputs" in repr(one.why("3d_fullres/network"))
 
 
 @settings(max_examples=30, deadline=None)
@@ -257,3 +265,16 @@ def test_a_patch_that_fits_now_is_not_said_to_be_shortened():
     back = PLAN.what_if(memory_gb=4).compare(PLAN)
     assert back.first.flipped.endswith(" GB")
     assert "shortened" not in back.first.flipped
+
+
+def test_values_of_several_numbers_are_words():
+    assert "resampling = splines of order 3 for images, 1 for labels; the coarse axis on its own beyond 3 : 1" in repr(
+        PLAN.why("resampling")
+    )
+    assert "intensities = mean " in repr(PLAN.why("normalization"))
+    assert "IntensityFacts(" not in repr(PLAN.why("normalization"))
+
+
+def test_the_card_of_a_cascade_says_what_its_second_stage_sees():
+    assert "2 label maps of 3d_lowres (3 channels in)" in CASCADE["3d_cascade_fullres"]._repr_html_()
+    assert "also sees" not in CASCADE["3d_fullres"]._repr_html_()

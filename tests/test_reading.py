@@ -45,10 +45,24 @@ FALLING = [0.9, 0.7, 0.5, 0.3, 0.1, 0.0, -0.1, -0.2, -0.3]
         (history(FALLING, patches=100, holding=(0.0,)), "'organ' was in none of the 900 sampled training patches"),
         (history(FALLING, patches=100, holding=(0.01,)), "'organ' was in 1.0% of the 900 sampled training patches"),
         (history(FALLING, dice=[(0.8,)] * 9, case_dice=(0.5,)), "On whole cases the Dice is 0.50, on patches 0.80"),
+        (history(FALLING, dice=[(0.03,)] * 9), "'organ' is hardly found (Dice 0.03): 9 steps were too few; try more"),
         (history([0.9, 0.5]), "it is normal that the lines move much"),
         (history([0.9, 0.95]), "the training loss does not fall yet (0.90 to 0.95)"),
     ],
-    ids=["rising", "plateau", "overfit", "diverging", "unseen", "zero", "unsampled", "rare", "whole", "start", "rough"],
+    ids=[
+        "rising",
+        "plateau",
+        "overfit",
+        "diverging",
+        "unseen",
+        "zero",
+        "unsampled",
+        "rare",
+        "whole",
+        "hardly",
+        "start",
+        "rough",
+    ],
 )
 def test_each_kind_of_curve_has_its_sentence(curves, sentence):
     assert any(sentence in line for line in read_history(curves))

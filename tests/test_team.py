@@ -89,7 +89,7 @@ print(autoseg.predict(training.model, dataset.fold(0).validation, show_progress=
     assert "FINISHED True 2 8" in told
     assert "LEFT False 1" in told
     assert "TOLD DatasetError fold 9 does not exist: there are 5 folds" in told
-    assert "Predictions(1 cases" in told
+    assert "Predictions(1 case" in told
 
 
 ENDED = """

@@ -16,6 +16,7 @@ import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -130,7 +131,7 @@ def _from_union(kinds: tuple[Any, ...], data: Any, components: Components | None
 def _dataclass_from(kind: Any, data: Any, components: Components | None) -> Any:
     if not isinstance(data, dict):
         raise StorageError(f"expected the fields of a {kind.__name__}, found {type(data).__name__}")
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     known = {f.name for f in fields(kind) if f.init}
     unknown = sorted(set(data) - known - {"type"})
     if unknown:
@@ -140,6 +141,9 @@ def _dataclass_from(kind: Any, data: Any, components: Components | None) -> Any:
         return kind(**given)
     except TypeError as error:
         raise StorageError(f"a {kind.__name__} is incomplete: {error}") from error
+
+
+_hints = lru_cache(maxsize=None)(typing.get_type_hints)  # they take longer than all else of reading ten thousand cases
 
 
 def _field(kind: Any, name: str, hint: Any, data: Any, components: Components | None) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 from autoseg.core.errors import StorageError
 from autoseg.core.serialization import digest, from_jsonable, read_json, write_json
 from autoseg.core.shown import Shown
-from autoseg.core.types import PathLike, by
+from autoseg.core.types import PathLike, by, count
 from autoseg.data.case_facts import FORMAT, CaseFacts, Foreground, seen
 from autoseg.data.dataset import Dataset
 from autoseg.data.geometry import PLANAR_SPACING
@@ -44,6 +44,10 @@ class IntensityFacts:
     percentile_99_5: float
     histogram: tuple[float, ...] = ()  # shares of the range from minimum to maximum, in equal bins
     everywhere: tuple[float, ...] = ()  # the same bins of all voxels, whatever their label
+
+    def __str__(self) -> str:
+        inner = f"99% between {self.percentile_00_5:.4g} and {self.percentile_99_5:.4g}"
+        return f"mean {self.mean:.4g}, deviation {self.std:.4g}, median {self.median:.4g}, {inner}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,9 +144,9 @@ class Fingerprint(Shown):
         spacing = by(np.median(self.spacings, axis=0), 3)
         flat = " (pictures: no slices)" if self.planar else ""
         return (
-            f"Fingerprint({self.dataset_name!r}: {len(self.cases)} cases)\n"
+            f"Fingerprint({self.dataset_name!r}: {count(len(self.cases), 'case')})\n"
             f"  median shape {shape} voxels, median spacing {spacing} mm{flat}\n"
-            f"  channels: {', '.join(self.channels)}; {len(self.labels.foreground)} foreground labels"
+            f"  channels: {', '.join(self.channels)}; {count(len(self.labels.foreground), 'foreground label')}"
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from autoseg.core.errors import DatasetError
 from autoseg.core.shown import Shown
+from autoseg.core.types import listed
 
 Values = int | tuple[int, ...]
 SIDES = (("left", "right"), *((rf"(?<![a-z]){a}(?![a-z])", b) for a, b in (("l", "r"), ("lh", "rh"), ("lt", "rt"))))
@@ -166,7 +167,7 @@ class Labels(Shown):
         return single[0] if single else f"label {value}"
 
     def __repr__(self) -> str:
-        inside = ", ".join(f"{v if isinstance(v, int) else list(v)} {n}" for n, v in self.names.items())
+        inside = listed(f"{v if isinstance(v, int) else list(v)} {n}" for n, v in self.names.items())
         return f"Labels({inside}{'' if self.ignore is None else f', {self.ignore} ignore'})"
 
 

@@ -41,13 +41,16 @@ def configuration_details(configuration: Configuration) -> Html:
 
 
 def essence(configuration: Configuration) -> dict[str, object]:
-    """What a configuration is, in four numbers."""
+    """What a configuration is, in four numbers, and what else a cascade's second stage sees."""
     network = configuration.network
+    first, extra = configuration.previous_stage, network.in_channels - len(configuration.channels)
+    sees = {"also sees": f"{count(extra, 'label map')} of {first} ({network.in_channels} channels in)"} if first else {}
     return {
         "patch": times(configuration.patch_size),
         "spacing": times(configuration.spacing, "mm"),
         "batch": configuration.batch_size,
-        "network": f"{network.kind} U-Net, {network.stages} stages",
+        "network": f"{network.kind} U-Net, {count(network.stages, 'stage')}",
+        **sees,
     }
 
 

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from autoseg.training.model import TrainedModel
 
 CHAPTERS = {
-    "dataset": ("The dataset", "What there is to learn from: images, and the labels that experts drew on them."),
+    "dataset": ("The dataset", "What there is to learn from: images, and their reference labels."),
     "fingerprint": ("Its fingerprint", "The facts about these images that the plan is made from."),
     "plan": ("The plan", "How the method configured itself for these facts, and why."),
     "prepared": ("Preprocessing", "The cases on the plan's grid, with normalized intensities: what the network sees."),
     "training": ("Training", "How the network learned."),
     "predictions": ("Predictions", "What the trained network draws on images it never saw."),
-    "evaluation": ("Evaluation", "How well that agrees with the experts, the worst cases first."),
+    "evaluation": ("Evaluation", "How well that agrees with the reference, the worst cases first."),
 }
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from autoseg.core.types import Shape, Spacing
+from autoseg.core.types import Shape, Spacing, count
 from autoseg.display.colours import ACCENT, FAINT, INK
 from autoseg.display.figures import picture
 from autoseg.display.html import Html
@@ -38,7 +38,7 @@ def unet(network: NetworkSpec, patch_size: Shape) -> Html:
         for stage, (shape, features) in enumerate(zip(sizes, network.features, strict=True)):
             _stage(axes, stage, (max(shape) / longest, features), bottom=stage == network.stages - 1)
 
-    return picture(paint, size, alt=f"U-Net of {network.stages} stages")
+    return picture(paint, size, alt=f"U-Net of {count(network.stages, 'stage')}")
 
 
 def _stage(axes: Any, stage: int, numbers: tuple[float, int], *, bottom: bool) -> None:

@@ -12,6 +12,7 @@ from autoseg.core.numbers import MINUS as MINUS
 from autoseg.core.numbers import duration as duration
 from autoseg.core.numbers import is_number
 from autoseg.core.numbers import number as number
+from autoseg.core.types import count as count
 
 LONGEST = 300  # characters of one value; more is cut
 MANY = 16  # values of a sequence, such as a histogram, beyond which only their number is told
@@ -35,15 +36,6 @@ def times(values: Sequence[float], unit: str = "") -> str:
     40 × 56 × 40; 8 × 1.37 × 1.37 mm
     """
     return "\u00a0×\u00a0".join(number(v) for v in values) + (f" {unit}" if unit else "")
-
-
-def count(amount: int, noun: str, plural: str = "") -> str:
-    """A number of things.
-
-    >>> count(1, "case"), count(1200, "case")
-    ('1 case', '1,200 cases')
-    """
-    return f"{amount:,} {noun if amount == 1 else plural or noun + 's'}"
 
 
 def size(byte_count: float) -> str:

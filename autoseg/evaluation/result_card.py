@@ -104,7 +104,7 @@ def _of_cases(evaluation: Evaluation) -> Iterator[str]:
     )
     loose = [name for name, i in intervals(evaluation).items() if i.high - i.low > 2 * WIDE]
     if loose:
-        yield f"The Dice of {few(loose, 4)} is known only to within more than {2 * WIDE:.1f}; more cases would tell."
+        yield f"The Dice of {few(loose, 4)} is known to no better than ±{WIDE:g}; more cases would tell."
 
 
 def _of_labels(evaluation: Evaluation) -> Iterator[str]:

@@ -12,7 +12,7 @@ import numpy as np
 from autoseg.core.errors import EvaluationError
 from autoseg.core.serialization import write_text
 from autoseg.core.shown import Shown, ask_display
-from autoseg.core.types import Mask, PathLike, by
+from autoseg.core.types import Mask, PathLike, by, count, listed
 from autoseg.data.dataset import Dataset
 from autoseg.data.geometry import Grid
 from autoseg.data.images import LabelMap
@@ -131,10 +131,10 @@ class Evaluation(Shown):
         return write_summary(self, self.predictions[0].label_map.labels, path)
 
     def __repr__(self) -> str:
-        means = ", ".join(f"{name} {value:.3f}" for name, value in self.by_label.items())
+        means = listed(f"{name} {value:.3f}" for name, value in self.by_label.items())
         by_case = self.by_case
         worst = ", ".join(f"{name} {by_case[name]:.3f}" for name in self.worst(3))
-        return f"Evaluation({len(self.cases)} cases, mean Dice {self.mean:.4f})\n  {means}\n  worst: {worst}"
+        return f"Evaluation({count(len(self.cases), 'case')}, mean Dice {self.mean:.4f})\n  {means}\n  worst: {worst}"
 
 
 def evaluate(predictions: Prediction | Iterable[Prediction], dataset: Dataset) -> Evaluation:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,8 @@ def _network(model: TrainedModel, folder: Path) -> tuple[JSON, nn.Module]:
     network = DynUNet(**settings)
     network.load_state_dict(dynunet_weights(model.weights, spec), strict=False)  # its skip_layers are the same again
     with atomic_path(folder / "models" / "model.pt") as temporary:
-        torch.save(network.state_dict(), temporary)
+        torch.save(network.state_dict(), buffer := BytesIO())  # its own writer hides a full disk
+        temporary.write_bytes(buffer.getvalue())
     load = "$@network.load_state_dict(torch.load(@checkpoint, map_location=@device, weights_only=True))"
     entries = {
         "network_def": {"_target_": "DynUNet", **settings},

@@ -27,6 +27,8 @@ def open_models(path: PathLike, *, components: Components | None = None) -> Sequ
     >>> autoseg.predict(autoseg.open_models("work/runs/2d"), dataset.test[:2], show_progress=False)
     Predictions(2 cases, ... s)
     """
+    if not isinstance(path, str | Path):
+        raise ModelError(f"a {type(path).__name__} is no path. Give that of a run, such as work/runs/2d/fold_0.")
     path = Path(path)
     if path.is_file() and path.suffix != SUFFIX and _is_nnunets(path):
         return _nnunets(path)

@@ -76,11 +76,11 @@ class ExplainedKey:
     reason: str = ""
 
     def __str__(self) -> str:
-        line = f"{self.key} = {in_words(self.value)}: {self.origin}"
+        line = f"{self.key} = {in_words(self.value, self.key)}: {self.origin}"
         if self.origin == "as the rules give":
             return line
         reason = f" ({self.reason})" if self.reason else ""
-        return f"{line}; the rules give {in_words(self.rules_give)}{reason}"
+        return f"{line}; the rules give {in_words(self.rules_give, self.key)}{reason}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from autoseg.core.archives import open_archive
 from autoseg.core.errors import AutosegError, ModelError, PlanError, did_you_mean
 from autoseg.core.serialization import parse_json
 from autoseg.core.shown import Shown
-from autoseg.core.types import PathLike
+from autoseg.core.types import PathLike, count
 from autoseg.data.fingerprint import Fingerprint
 from autoseg.data.labels import labels_from_json
 from autoseg.interop.nnunet_checkpoint import Checkpoint, read_checkpoint, weights_from_nnunet
@@ -42,7 +42,7 @@ class NnunetModel(Shown, Sequence[TrainedModel]):
     Takes the place of a list of models: ``autoseg.predict(model, cases)`` averages the folds as nnU-Net does.
 
     >>> autoseg.open_nnunet_model(autoseg.export_nnunet_model(training.model, "opened.zip"))
-    NnunetModel(nnUNetTrainer, 1 fold(s): 0)
+    NnunetModel(nnUNetTrainer, 1 fold: 0)
     ...
     """
 
@@ -78,14 +78,14 @@ class NnunetModel(Shown, Sequence[TrainedModel]):
 
     def __repr__(self) -> str:
         folds = ", ".join(str(model.fold) for model in self.models)
-        return f"NnunetModel({self.trainer}, {len(self)} fold(s): {folds})\n  {self.configuration!r}"
+        return f"NnunetModel({self.trainer}, {count(len(self), 'fold')}: {folds})\n  {self.configuration!r}"
 
 
 def open_nnunet_model(
     path: PathLike,
     *,
     configuration: str | None = None,
-    folds: Sequence[int | str] | None = None,
+    folds: Sequence[int | str] | int | str | None = None,
     checkpoint: str = "final",
 ) -> NnunetModel:
     """Open a model that nnU-Net v2 trained, to show, predict with, fine-tune, or save as ``.autoseg``.
@@ -93,7 +93,7 @@ def open_nnunet_model(
     Args:
         path: the folder with ``plans.json``, ``dataset.json`` and ``fold_*``, one above it, or a zip of nnU-Net.
         configuration: which one, where there are several.
-        folds: those to open; all that were trained where none are given.
+        folds: those to open, or one; all that were trained where none are given.
         checkpoint: ``final``, ``best`` or ``latest``; another one where a fold has not got it.
 
     Nothing in the files is run, and names in them are compared with those that are known. Raises `ModelError` where
@@ -107,10 +107,11 @@ def open_nnunet_model(
 
     >>> model = autoseg.open_nnunet_model(autoseg.export_nnunet_model(training.model, "theirs.zip"))
     >>> autoseg.predict(model, dataset.test[:1], show_progress=False)
-    Predictions(1 cases, ... s)
+    Predictions(1 case, ... s)
     """
     if checkpoint not in CHECKPOINTS:
         raise ModelError(f"there is no checkpoint {checkpoint!r}. {did_you_mean(checkpoint, CHECKPOINTS)}")
+    folds = (folds,) if isinstance(folds, int | str) else folds
     try:
         with _files_of(Path(path)) as files:
             return _open(files, _Wanted(configuration, folds, checkpoint))
@@ -152,7 +153,7 @@ def _files_of(path: Path) -> Iterator[_Files]:
     if path.is_dir():
         patterns = ("*.json", "fold_*/checkpoint_*.pth")
         found = [p for above in ("", "*/", "*/*/") for pattern in patterns for p in path.glob(above + pattern)]
-        names = tuple(sorted(p.relative_to(path).as_posix() for p in found))
+        names = tuple(sorted(p.relative_to(path).as_posix() for p in found if p.is_file()))
         yield _Files(names, lambda name: (path / name).open("rb"))
         return
     if not path.exists():
@@ -172,6 +173,8 @@ def _open(files: _Files, wanted: _Wanted) -> NnunetModel:
         with files.open(name) as file:
             read.append(read_checkpoint(file, name))
         found = configuration_from_nnunet(plans, dataset, read[0].configuration)
+        if wanted.configuration not in (None, found.name):
+            raise ModelError(f"it holds a model of {found.name!r}, not of {wanted.configuration!r}.")
         axes = replace(found.augmentation, mirror_axes=read[0].mirror_axes)
         models.append(_model(replace(found, augmentation=axes), read[-1], fold, name))
     name = str(plans.get("dataset_name", root))

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,8 @@ def write_torchscript(model: TrainedModel, path: Path) -> None:
     """The network alone, traced."""
     with atomic_path(path) as temporary, _quietly():
         traced = torch.jit.trace(plain_network(model), _example(model, batch=1))  # type: ignore[no-untyped-call]
-        torch.jit.save(traced, str(temporary))
+        torch.jit.save(traced, buffer := BytesIO())  # its own writer hides a full disk
+        temporary.write_bytes(buffer.getvalue())
 
 
 @contextmanager

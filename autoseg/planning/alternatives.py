@@ -147,7 +147,7 @@ class Change:
     flipped: str = ""  # the other branch it took, and the comparison that turned over
 
     def __str__(self) -> str:
-        before, after = (in_words(d.value) if d else "not decided" for d in (self.before, self.after))
+        before, after = (in_words(d.value, d.name) if d else "not decided" for d in (self.before, self.after))
         return f"{self.name}: {before} -> {after}"
 
 
@@ -252,4 +252,5 @@ def _causes(before: Plan, after: Plan) -> list[str]:
     for name in dict.fromkeys([*before.given, *after.given]):
         given = [p.given.get(name, "by its rule") for p in (before, after)]
         asked[name] = (given[0], given[1])
-    return [f"{name}: {in_words(was)} -> {in_words(now)}" for name, (was, now) in asked.items() if was != now]
+    changed = ((name, was, now) for name, (was, now) in asked.items() if was != now)
+    return [f"{name}: {in_words(was, name)} -> {in_words(now, name)}" for name, was, now in changed]

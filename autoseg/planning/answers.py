@@ -36,14 +36,14 @@ class Answer(Shown):
         return "\n\n".join("\n".join(self._lines(decision)) for decision in self.decisions)
 
     def _lines(self, decision: Decision) -> Iterator[str]:
-        yield f"{decision.name} = {in_words(decision.value)} ({decision.kind})"
+        yield f"{decision.name} = {in_words(decision.value, decision.name)} ({decision.kind})"
         yield f"  because {decision.reason}"
         if decision.purpose:
             yield f"  why the rule: {decision.purpose}"
         if decision.branch:
             yield f"  branch taken: {decision.branch}"
         yield from _block("compared", [f"{t}, {number(t.margin)} away" for t in decision.thresholds])
-        inputs = [f"{i.name} = {in_words(i.value)}{_origin(i)}" for i in decision.inputs]
+        inputs = [f"{i.name} = {in_words(i.value, i.name)}{_origin(i)}" for i in decision.inputs]
         yield from _block("from", inputs)
         tried = [f"{'*' if a.accepted else ' '} {in_words(a.value)}: {a.outcome}" for a in decision.tried]
         yield from _block("tried", tried)
@@ -70,11 +70,16 @@ def _origin(given: Input) -> str:
     return "" if given.decision in (None, given.name) else f", decided as {given.decision}"
 
 
-def in_words(value: Any) -> str:
-    """A value on one line.
+SIZES = ("size", "shape", "divisor", "spacing", "lowres", "start")  # of these names numbers lie along the axes
+
+
+def in_words(value: Any, name: str = "patch_size") -> str:
+    """A value on one line; `name` tells whether numbers are sizes along axes.
 
     >>> in_words((128, 96, 96)), in_words((1.0, 0.78125)), in_words(None)
     ('128x96x96', '1x0.7812', 'none')
+    >>> in_words((2, 3), "dimensions")
+    '2, 3'
     """
     if value is None:
         return "none"
@@ -83,7 +88,7 @@ def in_words(value: Any) -> str:
     if isinstance(value, float):
         return number(value, 4) if abs(value) >= 1e4 else f"{value:.4g}"
     if isinstance(value, list | tuple):
-        joined = "x" if value and all(map(is_number, value)) else ", "
+        joined = "x" if name.endswith(SIZES) and value and all(map(is_number, value)) else ", "
         return _cut(joined.join(map(in_words, value)))
     return _cut(getattr(value, "__name__", None) or str(value).partition("\n")[0])
 

@@ -8,7 +8,7 @@ from typing import Literal
 from autoseg.core.errors import PlanError
 from autoseg.core.numbers import is_positive
 from autoseg.core.shown import Shown
-from autoseg.core.types import Axes, Shape, Spacing, by
+from autoseg.core.types import Axes, Shape, Spacing, by, count
 from autoseg.data.labels import Labels
 from autoseg.data.normalization import Normalization
 from autoseg.planning.topology import divisor_of
@@ -43,10 +43,8 @@ class NetworkSpec:
             raise PlanError(f"strides {self.strides} and kernels {self.kernel_sizes} need one number >= 1 an axis.")
 
     def __str__(self) -> str:
-        features = "-".join(map(str, self.features))
-        return (
-            f"{self.kind} U-Net, {self.in_channels} in, {self.classes} out, {self.stages} stages of {features} features"
-        )
+        stages = f"{count(self.stages, 'stage')} of {'-'.join(map(str, self.features))} features"
+        return f"{self.kind} U-Net, {self.in_channels} in, {self.classes} out, {stages}"
 
     @property
     def dimensions(self) -> int:
@@ -80,6 +78,11 @@ class Resampling:
     anisotropy: float = 3.0  # beyond this ratio of spacings the coarsest axis is resampled on its own
     separate_axis: bool | None = None  # None: decided case by case
 
+    def __str__(self) -> str:
+        orders = f"splines of order {self.image_order} for images, {self.label_order} for labels"
+        apart = {True: "always", False: "never", None: f"beyond {self.anisotropy:g} : 1"}[self.separate_axis]
+        return f"{orders}; the coarse axis on its own {apart}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AugmentationSettings:
@@ -92,7 +95,7 @@ class AugmentationSettings:
 
     def __str__(self) -> str:
         plane = " in the plane" if self.dummy_2d else ""
-        return f"turned up to {self.rotation_degrees:g} degrees{plane}, cut from {by(self.initial_patch_size)}"
+        return f"rotated by up to {self.rotation_degrees:g} degrees{plane}, cut from {by(self.initial_patch_size)}"
 
     def without_mirroring(self) -> AugmentationSettings:
         """The same geometry with no axis mirrored."""
@@ -154,8 +157,9 @@ class Configuration(Shown):
         return len(self.patch_size)
 
     def __repr__(self) -> str:
+        features = "-".join(map(str, self.network.features))
         return (
             f"Configuration({self.name!r} for {self.dataset_name!r})\n"
             f"  patch {by(self.patch_size)} at {by(self.spacing, 3)} mm, batch {self.batch_size}\n"
-            f"  {self.network.kind} U-Net, {self.network.stages} stages, features {self.network.features}"
+            f"  {self.network.kind} U-Net, {count(self.network.stages, 'stage')}, features {features}"
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,15 +12,19 @@ import numpy as np
 from autoseg.core.decisions import Decision, Threshold, Trace
 from autoseg.core.numbers import number
 from autoseg.core.shown import Shown
+from autoseg.core.types import Spacing
 from autoseg.data.fingerprint import Fingerprint
-from autoseg.planning.facts import Facts, is_planar
+from autoseg.planning.facts import FINE_PERCENTILE, Facts, is_planar
 from autoseg.planning.network_rules import STOPPING
-from autoseg.planning.rules import resampled_median, target_spacing
+from autoseg.planning.rules import resampled_shapes, target_spacing
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from autoseg.planning.plan import Plan
+
+Statistic = Callable[[np.ndarray], Any]
+NEAR = 3  # ranks from a percentile: it is read from the two next to it, and one is missing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,15 +162,42 @@ def _without(fingerprint: Fingerprint, index: int) -> Fingerprint:
 def _facts_without_one(plan: Plan) -> Iterator[tuple[Facts, tuple[float, ...]]]:
     """All that a plan reads of the cases, without each of them."""
     fingerprint = plan.fingerprint
-    columns = (fingerprint.spacings, fingerprint.shapes, np.array([c.relative_size for c in fingerprint.cases]))
+    spacings, shapes = fingerprint.spacings, fingerprint.shapes
+    middle, fine, shape = (
+        _columns_without_each(columns, partial(np.percentile, q=q), q)
+        for columns, q in ((spacings, 50), (spacings, FINE_PERCENTILE), (shapes, 50))
+    )
+    left = _columns_without_each(np.array([[c.relative_size] for c in fingerprint.cases]), np.median, 50)
     given = plan.given.get("target_spacing")
+    resampled: dict[Any, list[tuple[float, ...]]] = {}
     for index in range(len(fingerprint.cases)):
-        spacings, shapes, left = (np.delete(column, index, axis=0) for column in columns)
-        facts = Facts.of_arrays(spacings, shapes, left, cases=max(fingerprint.case_count - 1, 1))
-        target = (
-            given
-            or target_spacing(
-                median_spacing=facts.median_spacing, fine_spacing=facts.fine_spacing, median_shape=facts.median_shape
-            ).value
+        facts = Facts(
+            cases=max(fingerprint.case_count - 1, 1),
+            median_spacing=middle[index],
+            fine_spacing=fine[index],
+            median_shape=shape[index],
+            relative_size=left[index][0],
         )
-        yield facts, resampled_median(spacings, shapes, target)
+        target = given or _target(facts.median_spacing, facts.fine_spacing, facts.median_shape)
+        if target not in resampled:
+            resampled[target] = _columns_without_each(resampled_shapes(spacings, shapes, target), np.median, 50)
+        yield facts, resampled[target][index]
+
+
+def _target(median_spacing: Spacing, fine_spacing: Spacing, median_shape: tuple[float, ...]) -> Spacing:
+    return target_spacing(median_spacing=median_spacing, fine_spacing=fine_spacing, median_shape=median_shape).value
+
+
+def _columns_without_each(columns: np.ndarray, statistic: Statistic, q: float) -> list[tuple[float, ...]]:
+    """Percentile q of each column (case, column) without each case, in turn."""
+    found = np.stack([_without_each(column, statistic, q) for column in columns.T], axis=1)
+    return [tuple(row) for row in found.tolist()]
+
+
+def _without_each(column: np.ndarray, statistic: Statistic, q: float) -> np.ndarray:
+    """Percentile q without each value: which of those below it is missing makes no difference, nor of those above."""
+    ordered, ranks = np.sort(column), np.argsort(np.argsort(column, kind="stable"), kind="stable")
+    place = round(q / 100 * (len(ordered) - 1))
+    low, high = max(place - NEAR, 0), min(place + NEAR, len(ordered) - 1)
+    without = [float(statistic(np.delete(ordered, rank))) for rank in range(low, high + 1)]
+    return np.array(without)[np.clip(ranks, low, high) - low]

@@ -11,7 +11,7 @@ from itertools import combinations
 import numpy as np
 
 from autoseg.core.decisions import NO_REASON, Attempt, Because, Threshold, accepts, source
-from autoseg.core.types import Shape, Spacing, by
+from autoseg.core.types import Shape, Spacing, by, count
 from autoseg.data.labels import Labels
 from autoseg.planning import given
 from autoseg.planning.budget import Budget
@@ -118,7 +118,8 @@ def topology(*, spacing: Spacing, initial_patch_size: tuple[float, ...], patch_s
         limit=SIMILAR * min(spacing),
         unit="mm",
     )
-    reason = f"{value.stages} stages bring the patch down to {by(bottom)}; halving stops before it leaves less than 4"
+    stages = count(value.stages, "stage")
+    reason = f"{stages} bring the patch down to {by(bottom)}; halving stops before it leaves less than 4"
     if not alike.holds:
         reason += f"; axis {coarsest} is at least twice as coarse as the finest, so it is halved later and less often"
     reason += TOO_SMALL_FOR_NNUNET.get(value.stages, "")
@@ -190,8 +191,9 @@ def network(
         encoder_blocks=blocks[0],
         decoder_blocks=blocks[1],
     )
-    inputs = f"{len(channels)} channel(s)" + (f" and {extra} label(s) of {previous_stage}" if extra else "")
-    return Because(value, f"a {kind} U-Net of {topology.stages} stages: {inputs} in, {labels.outputs} output(s)")
+    inputs = count(len(channels), "channel") + (f" and {count(extra, 'label')} of {previous_stage}" if extra else "")
+    outputs, stages = count(labels.outputs, "output"), count(topology.stages, "stage")
+    return Because(value, f"a {kind} U-Net of {stages}: {inputs} in, {outputs}")
 
 
 @source(

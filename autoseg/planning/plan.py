@@ -11,7 +11,7 @@ from autoseg.core.decisions import Trace
 from autoseg.core.errors import PlanError, StorageError, did_you_mean
 from autoseg.core.serialization import Components, from_jsonable, read_json, to_jsonable, write_json
 from autoseg.core.shown import Shown, ask_display
-from autoseg.core.types import Axes, PathLike, Shape, Spacing, by
+from autoseg.core.types import Axes, PathLike, Shape, Spacing, by, count
 from autoseg.data.fingerprint import Fingerprint
 from autoseg.data.normalization import Normalization
 from autoseg.planning.alternatives import Comparison, changed_plan, compare_plans
@@ -80,7 +80,8 @@ class Plan(Shown):
                 return configuration
         names = [configuration.name for configuration in self.configurations]
         reason = f": {self.trace[DECIDING[name]].reason}." if name in DECIDING else f". {did_you_mean(name, names)}"
-        raise PlanError(f"this plan has no configuration {name!r}{reason} It has {', '.join(names)}.")
+        rest = "" if "Known" in reason else f" It has {', '.join(names)}."
+        raise PlanError(f"this plan has no configuration {name!r}{reason}{rest}")
 
     def why(self, name: str) -> Answer:
         """Why a decision was taken: its rule, inputs, thresholds, every candidate of a search, and its source.
@@ -152,7 +153,7 @@ class Plan(Shown):
         lines = [f"Plan for {self.fingerprint.dataset_name!r} ({self.budget.gpu_memory_gb:g} GB, {self.budget.preset})"]
         for c in self.configurations:
             patch = f"patch {by(c.patch_size)} at {by(c.spacing, 3)} mm"
-            lines.append(f"  {c.name}: {patch}, batch {c.batch_size}, {c.network.stages} stages")
+            lines.append(f"  {c.name}: {patch}, batch {c.batch_size}, {count(c.network.stages, 'stage')}")
         return "\n".join(lines)
 
 

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from autoseg.core.decisions import NO_REASON, Attempt, Because, Threshold, accepts, source
-from autoseg.core.types import Axes, Spacing
+from autoseg.core.errors import PlanError
+from autoseg.core.types import Axes, Spacing, by
 from autoseg.data.fingerprint import Fingerprint, IntensityFacts
 from autoseg.data.normalization import CTNormalization, NoNormalization, Normalization, RescaleTo01, RGBTo01, ZScore
 from autoseg.planning import given
@@ -108,13 +109,25 @@ def axis_order(*, target_spacing: Spacing) -> Because[Axes]:
 def median_shape(*, fingerprint: Fingerprint, target_spacing: Spacing, axis_order: Axes) -> Because[tuple[float, ...]]:
     """The median over cases of their shapes after resampling, each rounded half to even."""
     value = ordered(resampled_median(fingerprint.spacings, fingerprint.shapes, target_spacing), axis_order)
+    if 0 in value:
+        coarse = ordered(target_spacing, axis_order)[value.index(0)]
+        raise PlanError(
+            f"at {coarse:g} mm the median image has no voxel left along one axis: the target spacing is "
+            f"{by(target_spacing, 4)} mm, the images' is {by(np.median(fingerprint.spacings, axis=0), 4)} mm. Give a "
+            "finer target_spacing."
+        )
     return Because(value, f"the median of {len(fingerprint.cases)} cropped cases, resampled to the target spacing")
 
 
 def resampled_median(spacings: np.ndarray, shapes: np.ndarray, target_spacing: Spacing) -> tuple[float, ...]:
     """The median over cases, both arrays of shape (case, 3), of the shapes that resampling gives."""
-    middle = np.median(np.rint(spacings / np.array(target_spacing) * shapes), axis=0)
-    return tuple(middle.tolist())
+    return tuple(np.median(resampled_shapes(spacings, shapes, target_spacing), axis=0).tolist())
+
+
+def resampled_shapes(spacings: np.ndarray, shapes: np.ndarray, target_spacing: Spacing) -> np.ndarray:
+    """The shapes that resampling gives, of each case."""
+    shapes_there: np.ndarray = np.rint(spacings / np.array(target_spacing) * shapes)
+    return shapes_there
 
 
 @source(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from autoseg.core.errors import PlanError
-from autoseg.core.types import Shape, Spacing, by
+from autoseg.core.types import Shape, Spacing, by, count
 
 SMALLEST_EDGE = 4  # voxels that a feature map keeps along each halved axis
 SIMILAR = 2  # spacings within this ratio count as alike
@@ -37,7 +37,7 @@ class Topology:
         return divisor_of(self.strides)
 
     def __str__(self) -> str:
-        return f"{self.stages} stages, strides {' '.join(''.join(map(str, s)) for s in self.strides)}"
+        return f"{count(self.stages, 'stage')}, strides {' '.join(''.join(map(str, s)) for s in self.strides)}"
 
 
 def topology_of(spacing: Spacing, size: Sequence[float]) -> Topology:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,8 +14,8 @@ import torch
 
 from autoseg.core.cluster import on_workers, shared_folder
 from autoseg.core.errors import AutosegError, ImageError, PredictionError, StorageError
-from autoseg.core.serialization import digest, read_json, write_json
-from autoseg.core.types import PathLike
+from autoseg.core.serialization import digest, write_json
+from autoseg.core.types import PathLike, count
 from autoseg.data.dataset import Case, Dataset
 from autoseg.data.images import read_label_map, write_label_map
 from autoseg.data.labels import Labels
@@ -23,7 +24,7 @@ from autoseg.data.pairs import images_in, names_of
 from autoseg.planning.configuration import Configuration
 from autoseg.prediction.postprocessing import Postprocessing
 from autoseg.prediction.predictor import Options, Predictor, models_of
-from autoseg.prediction.results import KEY_FILE, Stored, earlier
+from autoseg.prediction.results import KEY_FILE, Stored, earlier, noted
 from autoseg.prediction.results import Prediction as Prediction
 from autoseg.prediction.results import Predictions as Predictions
 from autoseg.training.interrupts import undisturbed
@@ -53,11 +54,11 @@ def predict(
             given, on the same grid.
         spacing: mm in the array's order, of arrays, and of images whose header is not to be believed.
         folder: label maps are written there as soon as they are made; the same call again computes only what is
-            missing.
+            missing, or with ``probabilities``, which are not written, everything.
         mirroring: average over the mirror images that training has shown too; without it 3D takes an eighth of the
             time.
         overlap: what neighbouring tiles share of their edge.
-        probabilities: keep them with each prediction.
+        probabilities: keep them with each prediction, in memory.
         client: of ``dask.distributed``: each case is a task for its workers, and the folder one that they all see.
 
     A case that cannot be predicted does not stop the others: ``predictions.failed`` says why. Interrupted without a
@@ -114,6 +115,8 @@ def _predict(
     if folder is not None:
         _require_files_of_their_own(cases, Path(folder), what)
     shelf = None if folder is None else Shelf(Path(folder), predictor.key, predictor.configuration.labels)
+    if shelf is not None:
+        shelf.make_room(cases)
     run = _Run(predictor, shelf)
     try:
         outcomes = map(run.attempt, cases) if client is None else run.on_workers(client, cases)
@@ -209,7 +212,7 @@ def _write_prediction(job: tuple[Case, Path], *, predictor: Predictor) -> Autose
 
 
 def _require_files_of_their_own(cases: Sequence[Case], folder: Path, what: Any) -> None:
-    """Each case writes a file of its own, and none is written over an image."""
+    """Each case writes a file of its own, and none is written over an image or a reference label map."""
     name, times = Counter(_path_of(case, folder).name for case in cases).most_common(1)[0]
     if times > 1:
         raise PredictionError(
@@ -218,11 +221,17 @@ def _require_files_of_their_own(cases: Sequence[Case], folder: Path, what: Any) 
         )
     images = {path.resolve() for case in cases for path in case.image_paths}
     written = [_path_of(case, folder).resolve() for case in cases]
+    references = {case.label_path.resolve() for case in cases if case.label_path is not None}
     among = isinstance(what, str | Path) and Path(what).is_dir() and Path(what).resolve() == folder.resolve()
     if among or images.intersection(written):
         raise PredictionError(
             f"{folder} holds the images, and {name} and others would be written over them or be taken for images the "
             "next time. Give another folder for the label maps."
+        )
+    if over := sorted(references.intersection(written)):
+        raise PredictionError(
+            f"{folder} holds the reference label maps, and {over[0].name} would be written over one. Give another "
+            "folder for what is predicted."
         )
 
 
@@ -264,16 +273,12 @@ class Shelf:
 
     def __init__(self, folder: Path, key: str, labels: Labels) -> None:
         self.folder, self.labels, self.key = folder, labels, key
-        path = folder / KEY_FILE
-        kept = read_json(path) if path.exists() else {}
-        files = kept.get("files", {})
-        self.files: dict[str, str] = {}  # the image that each was made of
-        if kept.get("key") == key and isinstance(files, dict):
-            self.files = files
+        before, files = noted(folder) if (folder / KEY_FILE).exists() else (key, {})
+        self.files = files if before == key else {}  # the image that each was made of
         self._note()  # fails here, before anything is computed, where the folder cannot be written
-        others = [path for name in set(files) - set(self.files) if (path := folder / Path(name).name).exists()]
+        others = [path for name in set(files) - set(self.files) if (path := folder / name).exists()]
         if others:
-            aside = earlier(folder, kept.get("key", ""))
+            aside = earlier(folder, before)
             warnings.warn(
                 f"{folder} held {len(others)} label maps that another model predicted; they are now in {aside.name}.",
                 stacklevel=2,
@@ -281,6 +286,27 @@ class Shelf:
             aside.mkdir(exist_ok=True)
         for path in others:
             path.replace(aside / path.name)
+
+    def make_room(self, cases: Sequence[Case]) -> None:
+        """Move aside what lies where cases will be written and was not predicted here, or of another array."""
+        paths = [self.path_of(case) for case in cases if self._is_foreign(case)]
+        if not paths:
+            return
+        aside = next(p for n in itertools.count(1) if not (p := self.folder / f"earlier_files_{n}").exists())
+        aside.mkdir()
+        for path in paths:
+            path.replace(aside / path.name)
+        warnings.warn(
+            f"{self.folder} held {count(len(paths), 'file')} that would have been written over, such as "
+            f"{paths[0].name}: not predicted there, or of another array of that name. Now in {aside.name}.",
+            stacklevel=4,
+        )
+
+    def _is_foreign(self, case: Case) -> bool:
+        path = self.path_of(case)
+        made_of = self.files.get(path.name)
+        another = made_of is None or (case.held is not None and made_of != digest(case.state))
+        return another and path.exists()
 
     def path_of(self, case: Case) -> Path:
         """The file of a case."""

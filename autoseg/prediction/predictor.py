@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from autoseg.core.errors import PredictionError
+from autoseg.core.numbers import is_number
 from autoseg.core.serialization import digest
 from autoseg.core.types import ImageArray, by
 from autoseg.data.checks import load_image
@@ -24,7 +25,7 @@ from autoseg.planning.configuration import Configuration
 from autoseg.prediction.memory import MemoryForecast, forecast_memory
 from autoseg.prediction.postprocessing import Postprocessing
 from autoseg.prediction.results import Prediction
-from autoseg.prediction.sliding_window import Window, predict_logits
+from autoseg.prediction.sliding_window import Window, has_only_numbers, predict_logits
 from autoseg.preprocessing.cases import (
     PreprocessedCase,
     label_map_of,
@@ -50,9 +51,9 @@ class Options:
     postprocessing: Postprocessing = Postprocessing()
 
     def __post_init__(self) -> None:
-        if not 0 <= self.overlap < 1:
+        if not (is_number(self.overlap) and 0 <= self.overlap < 1):
             raise PredictionError(
-                f"overlap is {self.overlap:g}; neighbouring tiles share a part of their edge, from 0 to below 1. "
+                f"overlap is {self.overlap!r}; neighbouring tiles share a part of their edge, from 0 to below 1. "
                 "nnU-Net's is 0.5."
             )
 
@@ -155,6 +156,12 @@ class Stage:
         total = predict_logits(self.networks[0], array, self.window, self.compute)
         for network in self.networks[1:]:
             total += predict_logits(network, array, self.window, self.compute)
+        if not has_only_numbers(total):
+            raise PredictionError(
+                f"case {name!r}: the model's output is NaN, and no label follows from that. Its weights are damaged, "
+                f"its training diverged (see model.history), or numbers overflow in {self.compute.precision}, which "
+                'Blueprint(precision="float32") avoids.'
+            )
         return total.div_(len(self.networks)), prepared
 
 

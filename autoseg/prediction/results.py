@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, overload
 
 from autoseg.core.errors import PredictionError, StorageError
+from autoseg.core.numbers import is_whole
 from autoseg.core.serialization import read_json
 from autoseg.core.shown import Shown, ask_display
-from autoseg.core.types import ImageArray
+from autoseg.core.types import ImageArray, count, listed
 from autoseg.data.dataset import Case
 from autoseg.data.images import LabelMap, read_label_map
 from autoseg.data.labels import Labels
@@ -37,7 +38,7 @@ class Prediction(Shown):
     def __repr__(self) -> str:
         labels, array = self.label_map.labels, self.label_map.array
         counts = {labels.name_of(v): int((array == v).sum()) for v in labels.foreground}
-        return f"Prediction({self.case.name!r}: " + ", ".join(f"{n} {c} voxels" for n, c in counts.items()) + ")"
+        return f"Prediction({self.case.name!r}: " + listed(f"{n} {count(c, 'voxel')}" for n, c in counts.items()) + ")"
 
     def browse(self) -> Any:
         """A widget: slices on three axes, the prediction against the reference, and where they agree."""
@@ -83,21 +84,38 @@ class Stored:
     def _require_the_same(self) -> None:
         folder, name = self.path.parent, self.path.name
         try:
-            there = read_json(folder / KEY_FILE)
+            key, files = noted(folder)
         except StorageError:  # nothing tells
             return
-        if there.get("key") != self.key:
+        if key != self.key:
             aside = earlier(folder, self.key) / name
             moved = f"; this one is now {aside}" if aside.exists() else ""
             raise PredictionError(
                 f"case {self.case.name!r}: {folder} by now holds predictions of another model, or made with other "
                 f"settings{moved}. Predict with each into a folder of its own."
             )
-        if there.get("files", {}).get(name, self.made_of) != self.made_of:
+        if files.get(name, self.made_of) != self.made_of:
             raise PredictionError(
                 f"case {self.case.name!r}: {name} in {folder} was predicted again from an image that has changed. Use "
                 "what that later call to predict returned."
             )
+
+
+def noted(folder: Path) -> tuple[str, dict[str, str]]:
+    """Which models predicted into a folder, and of what each file was made.
+
+    Raises `StorageError` where that cannot be read or is not what `predict` writes.
+    """
+    path = folder / KEY_FILE
+    try:
+        kept = read_json(path)
+        key, files = kept["key"], {Path(name).name: str(made_of) for name, made_of in kept["files"].items()}
+    except (StorageError, LookupError, TypeError, AttributeError) as error:
+        raise StorageError(
+            f"{path} is not what predict wrote: {error}. Delete it; label maps in {folder} are then moved aside where "
+            "they would be written over."
+        ) from error
+    return str(key), files
 
 
 def earlier(folder: Path, key: str) -> Path:
@@ -123,13 +141,13 @@ class Predictions(Shown, Sequence[Prediction]):
     def __getitem__(self, index: slice) -> Predictions: ...
     def __getitem__(self, index: int | str | slice) -> Prediction | Predictions:
         if isinstance(index, slice):
-            return Predictions(self.items[index])
-        if isinstance(index, int):
+            return replace(self, items=self.items[index])
+        if is_whole(index):
             return _read(self.items[index])
         for item in self.items:
             if item.case.name == index:
                 return _read(item)
-        why = f": {self.failed[index]}" if index in self.failed else f"; there are {len(self.items)} others."
+        why = f": {self.failed[str(index)]}" if index in self.failed else f"; there are {len(self.items)} others."
         raise PredictionError(f"no prediction of a case {index!r}{why}")
 
     def __len__(self) -> int:
@@ -137,7 +155,7 @@ class Predictions(Shown, Sequence[Prediction]):
 
     def __repr__(self) -> str:
         failed = f", {len(self.failed)} failed" if self.failed else ""
-        said = [f"Predictions({len(self)} cases{failed}, {sum(p.seconds for p in self.items):.1f} s)"]
+        said = [f"Predictions({count(len(self), 'case')}{failed}, {sum(p.seconds for p in self.items):.1f} s)"]
         said += [f"  failed: {reason}" for reason in list(self.failed.values())[:SHOWN]]
         return "\n".join([*said, f"  {self.stopped}"] if self.stopped else said)
 

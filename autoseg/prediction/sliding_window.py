@@ -84,10 +84,16 @@ def predict_logits(network: nn.Module, image: np.ndarray, window: Window, comput
     samples = volume.movedim(1, 0) if flat else volume[None]  # (sample, channel, *space)
     padded, inside = _pad(samples, window.patch_size)
     logits = _accumulate(network, padded, window, compute)
-    if window.adds_in == "float16" and logits.isinf().any():  # beyond 65,504; nnU-Net stops here
+    if window.adds_in == "float16" and not has_only_numbers(logits, infinite=False):  # > 65,504; nnU-Net stops here
         logits = _accumulate(network, padded, replace(window, adds_in="float32"), compute)
     logits = logits[(slice(None), slice(None), *inside)]
     return logits.movedim(0, 1) if flat else logits[0]
+
+
+def has_only_numbers(logits: Tensor, *, infinite: bool = True) -> bool:
+    """Whether none is NaN, nor infinite unless that is allowed; in one pass, and without a mask."""
+    extremes = torch.stack(torch.aminmax(logits))  # NaN where any is
+    return not bool((extremes.isnan() if infinite else ~extremes.isfinite()).any())
 
 
 def _pad(samples: Tensor, patch: Shape) -> tuple[Tensor, tuple[slice, ...]]:

@@ -16,7 +16,7 @@ from autoseg.core.cluster import on_workers, shared_folder
 from autoseg.core.errors import AutosegError, DatasetError, PreprocessingError, StorageError, did_you_mean
 from autoseg.core.serialization import digest
 from autoseg.core.shown import Shown
-from autoseg.core.types import ImageArray, LabelArray, PathLike, Shape
+from autoseg.core.types import ImageArray, LabelArray, PathLike, Shape, count
 from autoseg.data.checks import load_pair
 from autoseg.data.dataset import Case, Dataset
 from autoseg.data.geometry import Box
@@ -130,10 +130,11 @@ class PreprocessedDataset(Shown):
         return CaseFiles(self.folder, self.configuration.name, name)
 
     def __repr__(self) -> str:
+        cases, folds = count(len(self), "case"), count(len(self.splits), "fold")
         where = "in memory" if self.folder is None else f"in {self.folder}"
         return (
             f"PreprocessedDataset({self.configuration.dataset_name!r} for {self.configuration.name}: "
-            f"{len(self)} cases {where})\n  {self.nbytes / 1e6:.0f} MB when read, {len(self.splits)} folds"
+            f"{cases} {where})\n  {self.nbytes / 1e6:.0f} MB when read, {folds}"
         )
 
 

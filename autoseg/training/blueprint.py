@@ -168,6 +168,10 @@ class Blueprint(Shown):
 
     def _decision(self, name: str, published: Any) -> Decision:
         value = getattr(self, name)
+        if name == "minutes" and value is not None:
+            return Decision(name=name, value=value, kind="given", reason=DIFFERENT[name])
+        if name == "batch_size" and value is None and self.batch_voxels is not None:
+            return Decision(name=name, value=value, kind="fixed", reason="what batch_voxels and the patch leave")
         source = "" if name in OURS else PAPER
         if value == published:
             return Decision(name=name, value=value, kind="fixed", reason=REASONS[name], source=source)

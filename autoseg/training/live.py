@@ -110,6 +110,7 @@ def progress_bar(
         total=total,
         desc=f"train {training.configuration.name}",
         unit="step" if steps else "s",
+        bar_format=None if steps else "{l_bar}{bar}| {n_fmt}/{total_fmt} s [{elapsed}<{remaining}{postfix}]",
         disable=not show_progress,
     )
 

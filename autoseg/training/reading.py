@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from autoseg.core.types import count, listed
 from autoseg.training.history import History
 
 RECENT = 3  # the last third of the epochs is compared with what came before
@@ -14,6 +15,8 @@ SMALL = 0.005  # a gain of pseudo Dice below this is no gain: the patches of one
 NEVER = 0.02  # of the patches: a label in fewer is hardly learned
 TOLD = 150  # patches before a label's absence says something: at 2% three of them should have held it
 NAMED = 4  # labels that a sentence names; of more it says how many
+HARDLY = 0.1  # a Dice below this: the label is hardly found
+SHORT = 1000  # steps: fewer say little about what the method could do
 APART = 0.1  # between patches and whole cases, beyond which it is worth a word
 LINES = {
     "training loss": "Dice plus cross-entropy on augmented patches. It begins near +1 and can at best reach -1.",
@@ -35,7 +38,7 @@ def read_history(history: History) -> tuple[str, ...]:
     """
     if not history.epochs:
         return ("No epoch is finished yet.",)
-    sentences = [*_not_sampled(history), *_unseen(history), *_never_predicted(history)]
+    sentences = [*_not_sampled(history), *_unseen(history), *_never_predicted(history), *_hardly_found(history)]
     if len(history) < 2 * RECENT:
         sentences.insert(0, _beginning(history))
     if len(history) >= 2 * RECENT:
@@ -121,6 +124,16 @@ def _never_predicted(history: History) -> list[str]:
         f"{names}: still 0. Small or rare labels are found later than others; if it stays so, look at the label maps, "
         "or train longer."
     ]
+
+
+def _hardly_found(history: History) -> list[str]:
+    """Labels that are predicted, but almost nowhere right, after few steps."""
+    last = zip(history.labels, history.epochs[-1].pseudo_dice, strict=True)
+    steps = sum(epoch.iterations for epoch in history.epochs)
+    hardly = [f"{name!r} is hardly found (Dice {dice:.2f})" for name, dice in last if 0 < dice < HARDLY]
+    if not hardly or steps >= SHORT:
+        return []
+    return [f"{listed(hardly)}: {count(steps, 'step')} were too few; try more minutes."]
 
 
 def _split(values: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:

@@ -112,8 +112,8 @@ def fit_session(
         blueprint = Blueprint.quick(minutes=minutes)
         lost = [
             f"the published recipe: its {full:,} epochs would take {full * (costs.epoch_seconds or 0) / 3600:.3g} "
-            f"hours, and {epochs} of them fit. The quick one is made for so little time: "
-            "blueprint.trace says how it differs"
+            f"hours, and {epochs:,} of them {'fits' if epochs == 1 else 'fit'}. The quick one is made for so little "
+            "time: blueprint.trace says how it differs"
         ]
     if memory and memory < Budget().gpu_memory_gb:
         lost.append(f"memory: planned for {memory:.3g} GB where the default plans for {Budget().gpu_memory_gb:g}")
