@@ -103,4 +103,6 @@ def test_the_minutes_are_yours_and_the_batch_follows_from_its_voxels():
     trace = Blueprint.quick(minutes=5).trace
     assert trace["minutes"].kind == "given"
     assert trace["batch_size"].reason == "what batch_voxels and the patch leave"
+    assert trace["augmentation"].value.mirror == 0 and trace["augmentation"].reason.endswith("but mirroring")
+    assert Blueprint.nnunet().trace["augmentation"].value == Blueprint.nnunet().augmentation
     assert Blueprint.nnunet().trace["batch_size"].reason == "what the plan found to fit in memory"

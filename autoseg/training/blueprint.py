@@ -173,6 +173,9 @@ class Blueprint(Shown):
         if name == "batch_size" and value is None and self.batch_voxels is not None:
             return Decision(name=name, value=value, kind="fixed", reason="what batch_voxels and the patch leave")
         source = "" if name in OURS else PAPER
+        if isinstance(value, Augmentation) and value == published and not self.mirroring:
+            reason = f"{REASONS[name]}, but mirroring"
+            return Decision(name=name, value=replace(value, mirror=0.0), kind="fixed", reason=reason, source=source)
         if value == published:
             return Decision(name=name, value=value, kind="fixed", reason=REASONS[name], source=source)
         quick = {**QUICK, "patch_voxels": quick_patch_voxels(self.minutes or 0)}
