@@ -18,6 +18,7 @@ from autoseg.core.errors import ImageError
 from autoseg.data.formats import file_state, grid_like, read_grid, read_voxels
 from autoseg.data.geometry import Grid
 from autoseg.data.images import read_image
+from autoseg.data.png import palette_of
 
 GREY = "minisblack"
 STACK = np.arange(60, dtype=np.uint8).reshape(3, 4, 5)
@@ -333,3 +334,14 @@ def test_complex_and_record_voxels_are_named(tmp_path: Path) -> None:
         nib.save(nib.Nifti1Image(np.zeros((4, 5, 6), kind), np.eye(4)), tmp_path / f"{name}.nii")
         with pytest.raises(ImageError, match="an image holds real numbers"):
             read_voxels(tmp_path / f"{name}.nii")
+
+
+def test_the_palette_of_a_png_comes_in_the_order_of_its_numbers(tmp_path: Path) -> None:
+    colours = ((0, 0, 0), (200, 0, 0), (0, 90, 0))
+    picture = Pictures.fromarray(np.array([[0, 1], [2, 1]], np.uint8), mode="L")
+    picture.save(tmp_path / "grey.png")
+    picture.putpalette([value for colour in colours for value in colour])
+    picture.save(tmp_path / "palette.png")
+    assert palette_of(tmp_path / "palette.png")[:3] == colours
+    (tmp_path / "none.png").write_bytes(b"no picture")
+    assert palette_of(tmp_path / "grey.png") == palette_of(tmp_path / "none.png") == ()

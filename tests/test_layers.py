@@ -24,7 +24,19 @@ LAYERS = (  # each may import those before it; of rooms on one line, none may im
     ("__main__",),
 )
 INSIDE_DATA = (
-    *("geometry", "stash", "tiff", "formats", "exchange", "labels", "label_values", "images", "corrections", "splits"),
+    *(
+        "geometry",
+        "stash",
+        "png",
+        "tiff",
+        "formats",
+        "exchange",
+        "labels",
+        "label_values",
+        "images",
+        "corrections",
+        "splits",
+    ),
     *("dataset", "fixes", "pairs", "memory", "folders", "opening"),
     *("known", "checks", "generated", "samples", "case_facts", "fingerprint"),
 )

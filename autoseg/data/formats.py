@@ -19,7 +19,7 @@ import numpy as np
 
 from autoseg.core.errors import ImageError
 from autoseg.core.types import PathLike
-from autoseg.data import tiff
+from autoseg.data import png, tiff
 from autoseg.data.geometry import Grid
 
 NIFTI = (".nii", ".nii.gz")
@@ -276,7 +276,7 @@ def _picture_voxels(path: Path) -> np.ndarray:
         if suffix_of(path) in STACKS and tiff.REFUSED.search(str(error)):
             return tiff.read_otherwise(path, str(error))
         if suffix_of(path) == ".png" and "PixelType" in str(error):
-            return _grey_and_alpha(path)
+            return png.grey_and_alpha(path)
         raise
     pages = tiff.misread_pages(path, image) if suffix_of(path) in STACKS else None
     if pages is not None:
@@ -285,38 +285,6 @@ def _picture_voxels(path: Path) -> np.ndarray:
     if image.GetNumberOfComponentsPerPixel() > 1:
         return np.moveaxis(values, -1, 0)
     return values if image.GetDimension() == 3 and image.GetSize()[2] == 1 else values[None]
-
-
-def _grey_and_alpha(path: Path) -> np.ndarray:
-    """Voxels (channel, y, x) of a grey PNG with transparency, which ITK lacks; an alpha that is one value is left out.
-
-    Raises `ImageError` for 16 bits with alpha, of which Pillow makes 8.
-    """
-    from PIL import Image as Pictures
-
-    with Pictures.open(path) as picture:
-        values = np.moveaxis(np.atleast_3d(np.asarray(picture)), -1, 0)
-    with path.open("rb") as file:
-        bits = file.read(25)[24]
-    if bits > 8 * values.itemsize:
-        raise ImageError(f"{path} is grey of {bits} bits with alpha. Save it without alpha.")
-    return values[:1] if len(values) == 2 and len(np.unique(values[1])) == 1 else values
-
-
-def palette_of(path: Path) -> tuple[tuple[int, ...], ...]:
-    """The colours of a PNG that stores numbers of colours, which SimpleITK reads as colours; none of any other file."""
-    if suffix_of(path) != ".png":
-        return ()
-    with path.open("rb") as file:
-        if file.read(26)[25:] != b"\x03":
-            return ()
-        file.seek(33)  # the first chunk, of 13 bytes, ends here
-        while len(head := file.read(8)) == 8:
-            length = int.from_bytes(head[:4], "big")
-            if head[4:] == b"PLTE":
-                return tuple(zip(*[iter(file.read(length))] * 3, strict=True))
-            file.seek(length + 4, 1)
-    return ()
 
 
 def _read_series(folder: Path) -> tuple[np.ndarray, Grid]:

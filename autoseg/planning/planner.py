@@ -54,9 +54,8 @@ def make_plan(fingerprint: Fingerprint, budget: Budget = DEFAULT, *, given: Mapp
         )
     else:
         lowres = log.decide("lowres", resolution_rules.no_lowres, dimensions=images.dimensions)
-    cascade = log.decide(
-        "cascade", resolution_rules.cascade, lowres=lowres, lowres_reason=lowres.reason, compared=lowres.thresholds
-    )
+    low = {"lowres": lowres, "lowres_reason": lowres.reason}
+    cascade = log.decide("cascade", resolution_rules.cascade, **low, compared=lowres.thresholds)
     if lowres.value is not None:
         coarse = log.decide("3d_lowres/spacing", rules.coarse_spacing, lowres=lowres)
         drafts["3d_lowres"] = network.decide("3d_lowres", coarse)
@@ -64,13 +63,7 @@ def make_plan(fingerprint: Fingerprint, budget: Budget = DEFAULT, *, given: Mapp
     drafts["2d"] = network.decide("2d", within)
 
     for name, draft in drafts.items():
-        draft["batch_dice"] = log.decide(
-            f"{name}/batch_dice",
-            resolution_rules.batch_dice,
-            configuration=name,
-            lowres=lowres,
-            lowres_reason=lowres.reason,
-        )
+        draft["batch_dice"] = log.decide(f"{name}/batch_dice", resolution_rules.batch_dice, configuration=name, **low)
     if cascade.value:
         drafts["3d_cascade_fullres"] = network.inherit("3d_cascade_fullres", drafts["3d_fullres"])
 

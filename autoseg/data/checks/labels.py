@@ -12,8 +12,8 @@ from autoseg.data.checks.files import leave_out
 from autoseg.data.checks.finding import Finding, Fix
 from autoseg.data.checks.label_files import broken, intensities, is_an_image, nonfinite, smeared
 from autoseg.data.checks.survey import Check, Survey, cases_of, few
-from autoseg.data.formats import palette_of
 from autoseg.data.labels import FileValue, Labels
+from autoseg.data.png import palette_of
 
 
 def values(survey: Survey) -> Iterator[Finding]:
