@@ -174,7 +174,7 @@ def test_intensities_belong_to_channels():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lambda f: make_plan(None), "made from a Fingerprint, not from a NoneType"),
+        (lambda f: make_plan(None), "of type NoneType; it must be a Fingerprint"),
         (lambda f: make_plan(f, 8), r"the budget is 8; write autoseg.Budget\(memory_gb=8\)"),
         (lambda f: make_plan(f, given=[1]), r"given is \[1\]; it must be a dictionary"),
         (lambda f: make_plan(replace(f, channels=("CT", "T2"))), "has 2 channels, but intensities of 1"),

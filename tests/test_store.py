@@ -410,7 +410,7 @@ def test_what_is_no_configuration_is_told_how_to_choose_one(dataset):
         preprocess(dataset, plan)
     with pytest.raises(PreprocessingError, match=r"not for a str\. Choose one: preprocess\(dataset, plan\['2d'\]\)"):
         preprocess(dataset, "2d")
-    with pytest.raises(PreprocessingError, match="preprocessed is a dataset, not a Fingerprint"):
+    with pytest.raises(PreprocessingError, match="of type Fingerprint; it must be a Dataset"):
         preprocess(autoseg.extract_fingerprint(dataset, show_progress=False), plan["2d"])
 
 

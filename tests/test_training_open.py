@@ -146,7 +146,7 @@ def test_a_dataset_is_not_trained_on_before_it_is_preprocessed():
     dataset = autoseg.dataset_from_arrays([np.zeros((4, 5, 6))], [np.zeros((4, 5, 6), int)])
     for verb in (train, Training):
         with pytest.raises(
-            TrainingError, match=r"of type Dataset, .*: prepared = autoseg\.preprocess\(dataset, plan\["
+            TrainingError, match=r"of type Dataset; .*: prepared = autoseg\.preprocess\(dataset, plan\["
         ):
             verb(dataset)
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autoseg.core.errors import StorageError
+from autoseg.core.errors import DatasetError, StorageError
+from autoseg.core.kinds import require
 from autoseg.core.serialization import digest, from_jsonable, read_json, write_json
 from autoseg.core.shown import Shown
 from autoseg.core.types import PathLike, by, count
@@ -195,6 +196,7 @@ def extract_fingerprint(dataset: Dataset, *, folder: PathLike | None = None, sho
     >>> autoseg.extract_fingerprint(autoseg.sample_dataset(), show_progress=False).cases[0].spacing
     (1.0, 1.0, 1.0)
     """
+    require(dataset, Dataset, DatasetError)
     from tqdm.auto import tqdm
 
     path = None if folder is None else Path(folder) / "fingerprint.json"

@@ -18,7 +18,7 @@ from autoseg.display.slices import window_of
 from autoseg.display.viewers import AGREES, LABELS, CaseBrowser, Slices, layers_of_prediction
 from autoseg.display.widgets import WIDE, Interactive, paragraph, row, words
 from autoseg.display.words import number, score
-from autoseg.evaluation.scores import Evaluation, score_case
+from autoseg.evaluation.scores import Evaluation, predictions_of, score_case
 from autoseg.prediction.inference import Prediction, Predictions
 
 DOTS = 150  # of one label: each is a button; of more, the worst
@@ -203,7 +203,7 @@ def compare_predictions(
         predictions = {f"prediction {i}": p for i, p in enumerate(predictions, start=1)}
     if len(predictions) < 2:
         raise EvaluationError(f"a comparison needs at least two predictions, there are {len(predictions)}.")
-    kept = {str(n): Predictions((p,)) if isinstance(p, Prediction) else p for n, p in predictions.items()}
+    kept = {str(n): p if isinstance(p, Predictions) else Predictions(predictions_of(p)) for n, p in predictions.items()}
     compared = Compared(kept)
     if not compared.cases:
         raise EvaluationError(f"no case is predicted by all of {', '.join(kept)}. Predict the same cases with each.")

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import stats
 
 from autoseg.core.errors import EvaluationError
+from autoseg.core.kinds import require
 from autoseg.core.shown import Shown
 from autoseg.evaluation.scores import Evaluation
 
@@ -104,6 +105,8 @@ def compare_evaluations(first: Evaluation, second: Evaluation) -> ModelCompariso
     ModelComparison(6 cases, the second is better in 0)
       mean difference +0.0000 (+0.0000 to +0.0000): these cases do not tell which is better
     """
+    require(first, Evaluation, EvaluationError)
+    require(second, Evaluation, EvaluationError)
     ours, theirs = first.by_case, second.by_case
     shared = [n for n in ours if n in theirs and not np.isnan(ours[n]) and not np.isnan(theirs[n])]
     if not shared:

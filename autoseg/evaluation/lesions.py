@@ -10,10 +10,11 @@ import numpy as np
 from scipy import ndimage, optimize
 
 from autoseg.core.errors import EvaluationError
+from autoseg.core.kinds import require
 from autoseg.core.types import Mask
 from autoseg.data.dataset import Dataset
 from autoseg.evaluation.metrics import ratio
-from autoseg.evaluation.scores import masks_of, require_comparable
+from autoseg.evaluation.scores import masks_of, predictions_of, require_comparable
 from autoseg.prediction.inference import Prediction
 
 if TYPE_CHECKING:
@@ -80,10 +81,11 @@ def lesion_table(predictions: Iterable[Prediction], dataset: Dataset, *, iou: fl
     >>> list(autoseg.lesion_table(predictions, dataset))
     ['case', 'label', 'found', 'missed', 'false', 'sensitivity', 'precision', 'f1']
     """
+    require(dataset, Dataset, EvaluationError)
     import pandas as pd
 
     rows = []
-    for prediction in predictions:
+    for prediction in predictions_of(predictions):
         name, found = prediction.case.name, prediction.label_map
         truth = dataset[name].label()
         require_comparable(name, found, truth)

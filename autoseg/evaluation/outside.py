@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from autoseg.core.errors import EvaluationError
+from autoseg.core.kinds import require
 from autoseg.core.shown import Shown
 from autoseg.data.checks import Finding, load_image
 from autoseg.data.dataset import Case
@@ -58,6 +60,7 @@ def outside_range(what: Any, fingerprint: Fingerprint, *, spacing: Sequence[floa
     >>> autoseg.outside_range(dataset[0], fingerprint).inside
     True
     """
+    require(fingerprint, Fingerprint, EvaluationError)
     case = case_from(what, channels=fingerprint.channels, labels=fingerprint.labels, spacing=spacing)
     image = load_image(case)
     return RangeCheck(

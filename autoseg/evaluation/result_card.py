@@ -9,6 +9,7 @@ import numpy as np
 from scipy import stats
 
 from autoseg.core.errors import EvaluationError
+from autoseg.core.kinds import require
 from autoseg.core.shown import Shown
 from autoseg.data.checks.survey import few
 from autoseg.evaluation.calibration import Calibration
@@ -82,6 +83,7 @@ def result_card(
     ...
       Not for clinical use.
     """
+    require(evaluation, Evaluation, EvaluationError)
     if uncertainty is not None and not set(uncertainty.by_case) & set(evaluation.cases):
         raise EvaluationError(
             f"the uncertainty is of {', '.join(uncertainty.most(3))} ..., none of which was evaluated. "

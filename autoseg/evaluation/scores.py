@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autoseg.core.errors import EvaluationError
+from autoseg.core.kinds import require
 from autoseg.core.serialization import write_text
 from autoseg.core.shown import Shown, ask_display
 from autoseg.core.types import Mask, PathLike, by, count, listed
@@ -147,8 +148,9 @@ def evaluate(predictions: Prediction | Iterable[Prediction], dataset: Dataset) -
     Evaluation(6 cases, mean Dice ...)
     ...
     """
-    given = (predictions,) if isinstance(predictions, Prediction | LabelMap) else tuple(predictions)
+    given = predictions_of(predictions)
     _require_one_a_case(given)
+    require(dataset, Dataset, EvaluationError)
     kept = tuple(replace(p, case=dataset[p.case.name]) for p in given)  # what judged them is what is shown
     scores = []
     for prediction in kept:
@@ -156,14 +158,21 @@ def evaluate(predictions: Prediction | Iterable[Prediction], dataset: Dataset) -
     return Evaluation(tuple(scores), kept)
 
 
-def _require_one_a_case(predictions: tuple[Any, ...]) -> None:
-    if not predictions:
+def predictions_of(given: Any) -> tuple[Prediction, ...]:
+    """One prediction or several as a tuple. Raises `EvaluationError` for none, and for anything else among them."""
+    several = isinstance(given, Iterable) and not isinstance(given, str | LabelMap)
+    found = tuple(given) if several else (given,)
+    if not found:
         raise EvaluationError("there are no predictions to evaluate.")
-    for other in (p for p in predictions if not isinstance(p, Prediction)):
+    for other in (p for p in found if not isinstance(p, Prediction)):
         raise EvaluationError(
             f"a {type(other).__name__} does not say which case it predicts. Give what predict() returned, or "
             "autoseg.Prediction(case=dataset['name'], label_map=autoseg.LabelMap(array, grid, dataset.labels))."
         )
+    return found
+
+
+def _require_one_a_case(predictions: tuple[Prediction, ...]) -> None:
     names = [p.case.name for p in predictions]
     twice = [name for name in names if names.count(name) > 1]
     if twice:

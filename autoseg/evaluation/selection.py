@@ -15,6 +15,7 @@ from typing import Any
 from autoseg.core.cluster import on_workers, shared_folder
 from autoseg.core.decisions import Attempt, Decision
 from autoseg.core.errors import EvaluationError, PredictionError
+from autoseg.core.kinds import require
 from autoseg.core.numbers import is_whole
 from autoseg.core.shown import Shown
 from autoseg.core.types import LabelArray, PathLike
@@ -89,6 +90,8 @@ def cross_validate(
     >>> autoseg.cross_validate(dataset, plan, ["2d"], folds=[0], blueprint=quick, folder="work", show_progress=False)
     (CrossValidation('2d': mean Dice ...; 1 of 5 folds: this estimate is weak),)
     """
+    require(dataset, Dataset, EvaluationError)
+    require(plan, Plan, EvaluationError)
     folds = _numbers(folds, len(dataset.folds))
     if client is not None:
         folder = shared_folder(folder, "cross_validate")
@@ -238,6 +241,8 @@ def choose_best(
     """
     if not runs:
         raise EvaluationError("there are no runs to choose from. Pass what cross_validate returned.")
+    for run in runs:
+        require(run, CrossValidation, EvaluationError)
     dataset = runs[0].dataset if dataset is None else dataset
     if len({frozenset(run.evaluation.cases) for run in runs}) > 1:
         raise EvaluationError("the runs were judged on different cases. Train all configurations on the same folds.")

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from autoseg.core.errors import EvaluationError
+from autoseg.core.kinds import require
 from autoseg.core.types import Mask, Spacing
 from autoseg.data.dataset import Dataset
 from autoseg.data.geometry import bounding_box
-from autoseg.evaluation.scores import masks_of, require_comparable
+from autoseg.evaluation.scores import masks_of, predictions_of, require_comparable
 from autoseg.prediction.inference import Prediction
 
 if TYPE_CHECKING:
@@ -72,10 +74,11 @@ def surface_table(predictions: Iterable[Prediction], dataset: Dataset, *, tolera
     0  seahorse_004  head        1.0
     1  seahorse_004  tail        1.0
     """
+    require(dataset, Dataset, EvaluationError)
     import pandas as pd
 
     rows = []
-    for prediction in predictions:
+    for prediction in predictions_of(predictions):
         truth, found = dataset[prediction.case.name].label(), prediction.label_map
         require_comparable(prediction.case.name, found, truth, in_millimetres=True)
         millilitres = float(np.prod(truth.grid.spacing)) / 1000

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from autoseg.core.errors import EvaluationError, did_you_mean
+from autoseg.core.kinds import require
 from autoseg.core.shown import Shown
 from autoseg.core.types import Mask, Shape
 from autoseg.data.geometry import Grid, bounding_box
@@ -92,6 +93,7 @@ def suspicious_labels(evaluation: Evaluation, *, tolerance: float = TOLERANCE) -
     Suspects(6 cases)
     ...
     """
+    require(evaluation, Evaluation, EvaluationError)
     if not evaluation.predictions:
         raise EvaluationError(
             "this evaluation was made without predictions to look at. Use evaluate(predictions, dataset)."

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 
 import autoseg
+from autoseg.core.errors import ModelError
+from autoseg.core.kinds import require
 from autoseg.core.serialization import atomic_path, write_json, write_text
 from autoseg.core.types import PathLike
 from autoseg.data.dataset import Case
@@ -46,6 +48,7 @@ def export_bundle(model: TrainedModel, folder: PathLike, *, case: Case | None = 
     Export(as a MONAI bundle to bundle: ...)
       on seahorse_027: logits at most ... of their range from autoseg's own, 100.0000% of voxels equal
     """
+    require(model, TrainedModel, ModelError)
     folder = Path(folder)
     definition, network = _network(model, folder)
     write_settings(model, folder / "scripts")

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from autoseg.core.errors import DatasetError, StorageError
+from autoseg.core.kinds import require
 from autoseg.core.numbers import is_whole
 from autoseg.core.serialization import atomic_path, write_json
 from autoseg.core.types import PathLike
@@ -64,6 +65,7 @@ def export_nnunet_dataset(dataset: Dataset, folder: PathLike, *, number: int | N
     >>> autoseg.export_nnunet_dataset(dataset, "nnUNet_raw", number=90).name
     'Dataset090_Seahorse'
     """
+    require(dataset, Dataset, DatasetError)
     target = Path(folder) / name_in_nnunet(dataset.name, number)
     if target.is_dir() and any(target.iterdir()):
         what = "a dataset" if (target / "dataset.json").exists() else "files"

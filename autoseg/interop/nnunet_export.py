@@ -19,6 +19,7 @@ from autoseg.interop.nnunet_dataset import dataset_json, name_in_nnunet
 from autoseg.interop.nnunet_names import JSON, intensities_of, reader_of
 from autoseg.interop.nnunet_plans import settings_to_nnunet
 from autoseg.planning.configuration import Configuration, NetworkSpec
+from autoseg.prediction.predictor import models_of
 from autoseg.training.model import TrainedModel, network_spec
 
 TRAINER, PLANS = "nnUNetTrainer", {"plain": "nnUNetPlans", "residual": "nnUNetResEncUNetPlans"}
@@ -43,12 +44,12 @@ def export_nnunet_model(
     The result predicts, and starts ``nnUNetv2_train -pretrained_weights``; it holds no optimizer to go on from. Label
     maps get the values that labels stand for. The stages of a cascade are exported one after the other, to the same
     folder or to a zip each. Raises `ModelError` for networks of your own and models that do not
-    belong together, `PlanError` for normalizations of your own.
+    belong together, `PredictionError` for what is no trained model, `PlanError` for normalizations of your own.
 
     >>> autoseg.export_nnunet_model(training.model, "seahorse.zip", number=90).name
     'seahorse.zip'
     """
-    models = [models] if isinstance(models, TrainedModel) else list(models)
+    models = models_of(models)
     spec = _shared_spec(models)
     configuration = models[0].configuration
     name = name_in_nnunet(configuration.dataset_name, number)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from autoseg.core.errors import PlanError
+from autoseg.core.kinds import require
 from autoseg.core.serialization import from_jsonable
 from autoseg.data.case_facts import CaseFacts
 from autoseg.data.fingerprint import Fingerprint, IntensityFacts
@@ -71,6 +72,7 @@ def fingerprint_to_nnunet(fingerprint: Fingerprint) -> JSON:
     >>> autoseg.fingerprint_to_nnunet(fingerprint)["spacings"][0]
     [1.0, 1.0, 1.0]
     """
+    require(fingerprint, Fingerprint, PlanError)
     return {
         "foreground_intensity_properties_per_channel": {
             str(i): intensities_to_nnunet(facts) for i, facts in enumerate(fingerprint.intensities)

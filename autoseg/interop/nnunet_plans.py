@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from autoseg.core.errors import PlanError
+from autoseg.core.kinds import require
 from autoseg.data.fingerprint import Fingerprint
 from autoseg.data.normalization import CTNormalization, Normalization
 from autoseg.data.normalization import name_of as name_of_normalization
@@ -44,6 +45,7 @@ def plan_to_nnunet(plan: Plan) -> JSON:
     >>> autoseg.plan_to_nnunet(plan)["configurations"]["3d_fullres"]["patch_size"]
     [40, 56, 48]
     """
+    require(plan, Plan, PlanError)
     preset, facts = plan.budget.constants, Facts.of(plan.fingerprint)
     order = plan.configurations[0].axis_order
     return {

@@ -19,6 +19,7 @@ from scipy import ndimage
 from torch import nn
 
 from autoseg.core.errors import ModelError
+from autoseg.core.kinds import require
 from autoseg.core.serialization import atomic_path, write_json, write_text
 from autoseg.core.shown import Shown
 from autoseg.core.types import PathLike
@@ -76,6 +77,7 @@ def export_onnx(model: TrainedModel, folder: PathLike, *, case: Case | None = No
     Export(as ONNX to onnx: network.onnx, preprocessing.json, runner.py, README.md)
       on seahorse_027: logits at most ... of their range from autoseg's own, ...% of voxels equal
     """
+    require(model, TrainedModel, ModelError)
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
@@ -111,6 +113,7 @@ def export_torchscript(model: TrainedModel, folder: PathLike, *, case: Case | No
     Export(as TorchScript to torchscript: network.pt, preprocessing.json, runner.py, README.md)
       on seahorse_027: logits at most ... of their range from autoseg's own, ...% of voxels equal
     """
+    require(model, TrainedModel, ModelError)
     folder = write_settings(model, folder)
     write_torchscript(model, folder / "network.pt")
     return _checked(model, folder, "network.pt", "TorchScript", case)

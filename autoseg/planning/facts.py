@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoseg.core.errors import PlanError
+from autoseg.core.kinds import require
 from autoseg.core.numbers import is_number, is_positive
 from autoseg.core.types import Spacing, by
 from autoseg.data.case_facts import CaseFacts
@@ -53,11 +54,7 @@ def _floats(values: np.ndarray) -> tuple[float, ...]:
 
 def check_fingerprint(fingerprint: Fingerprint) -> None:
     """Raise `PlanError` where no plan can be made from these facts."""
-    if not isinstance(fingerprint, Fingerprint):
-        raise PlanError(
-            f"a plan is made from a Fingerprint, not from a {type(fingerprint).__name__}: "
-            "autoseg.make_plan(autoseg.extract_fingerprint(dataset))."
-        )
+    require(fingerprint, Fingerprint, PlanError)
     if len(fingerprint.channels) != len(fingerprint.intensities):
         raise PlanError(
             f"{fingerprint.dataset_name!r} has {len(fingerprint.channels)} channels, but intensities of "

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoseg.core.errors import PlanError, did_you_mean
+from autoseg.core.kinds import require
 from autoseg.core.numbers import duration, is_number, is_positive
 from autoseg.core.shown import Shown
 from autoseg.core.types import Shape
@@ -98,8 +99,7 @@ def forecast(
     >>> forecast(plan, gpu="T4").estimated
     ('GPU memory', 'RAM', 'disk', 'time')
     """
-    if not isinstance(plan, Plan):
-        raise PlanError(f"a forecast is made of a plan, not of a {type(plan).__name__}: forecast(plan, '2d').")
+    require(plan, Plan, PlanError)
     if not (is_number(steps) and 1 <= steps < math.inf):
         raise PlanError(f"an epoch of {steps!r} steps; it must have 1 or more.")
     if probe is not None and not callable(probe):

@@ -14,6 +14,7 @@ import numpy as np
 
 from autoseg.core.cluster import on_workers, shared_folder
 from autoseg.core.errors import AutosegError, DatasetError, PreprocessingError, StorageError, did_you_mean
+from autoseg.core.kinds import require
 from autoseg.core.serialization import digest
 from autoseg.core.shown import Shown
 from autoseg.core.types import ImageArray, LabelArray, PathLike, Shape, count
@@ -201,10 +202,7 @@ def preprocess(
 
 def _require_kinds(dataset: object, configuration: object) -> None:
     """Raise `PreprocessingError` for a plan, or the name of a configuration, in its place, and what is no dataset."""
-    if not isinstance(dataset, Dataset):
-        raise PreprocessingError(
-            f"preprocessed is a dataset, not a {type(dataset).__name__}: preprocess(dataset, plan['3d_fullres'])."
-        )
+    require(dataset, Dataset, PreprocessingError)
     if not isinstance(configuration, Configuration):
         names = [c.name for c in configuration] if isinstance(configuration, Plan) else []
         known = f" It has {', '.join(names)}." if names else ""

@@ -16,6 +16,7 @@ from scipy import ndimage
 from torch import Generator, Tensor
 
 from autoseg.core.errors import TrainingError
+from autoseg.core.kinds import require
 from autoseg.core.types import LabelArray, Mask, by
 from autoseg.data.images import LabelMap
 from autoseg.data.label_values import count_values
@@ -209,6 +210,7 @@ def previous_stage(prepared: PreprocessedDataset, label_maps: Mapping[str, Label
     >>> previous["seahorse_009"].shape
     (38, 47, 41)
     """
+    require(prepared, PreprocessedDataset, TrainingError)
     settings = prepared.configuration.resampling
     if not isinstance(label_maps, Mapping):
         raise TrainingError(

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from autoseg.core.errors import StorageError, TrainingError, warn
+from autoseg.core.kinds import require
 from autoseg.core.shown import Shown, ask_display
 from autoseg.core.types import LabelArray, PathLike
 from autoseg.preprocessing.store import PreprocessedDataset
@@ -64,11 +65,7 @@ class Training(Shown):
         previous: Mapping[str, LabelArray] | None = None,
     ) -> None:
         started, self.checkpoint_seconds = time.perf_counter(), 120.0
-        if not isinstance(prepared, PreprocessedDataset):
-            raise TrainingError(
-                f"this is of type {type(prepared).__name__}, and trained on is what preprocess returns: "
-                'prepared = autoseg.preprocess(dataset, plan["3d_fullres"]).'
-            )
+        require(prepared, PreprocessedDataset, TrainingError)
         self.prepared = prepared
         self.blueprint = given_or_quick(blueprint)
         self.configuration = self.blueprint.fitted(prepared.configuration)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from autoseg.core.errors import PreprocessingError, did_you_mean
+from autoseg.core.kinds import require
 from autoseg.core.shown import Shown, ask_display
 from autoseg.core.types import ImageArray, LabelArray, Shape, by
 from autoseg.data.checks import load_pair
@@ -148,6 +149,8 @@ def microscope(
     Microscope('seahorse_001' for 3d_fullres)
       scan > axes in order > cropped > normalized > resampled > patch > augmented 1 > back on the scan
     """
+    require(case, Case, PreprocessingError)
+    require(configuration, Configuration, PreprocessingError)
     image, label_map = load_pair(case)
     image = in_the_plans_order(case.name, image, configuration)
     cropped = crop_case(image, label_map, configuration)

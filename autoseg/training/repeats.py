@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autoseg.core.errors import TrainingError
+from autoseg.core.kinds import require
 from autoseg.core.numbers import is_whole
 from autoseg.core.shown import Shown
 from autoseg.core.types import PathLike
@@ -93,6 +94,7 @@ def repeat(
     Repeats(2 seeds: pseudo Dice ... ± ...)
     ...
     """
+    require(prepared, PreprocessedDataset, TrainingError)
     if not is_whole(n):
         raise TrainingError(f"n is {n!r}; it is how many seeds to train with, such as 3.")
     if n < 2:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from autoseg.core.errors import StorageError, TrainingError, warn
+from autoseg.core.kinds import require
 from autoseg.core.serialization import Components
 from autoseg.core.types import LabelArray, PathLike
 from autoseg.preprocessing.store import PreprocessedDataset
@@ -118,6 +119,7 @@ def finish(training: Training, *, callbacks: Callbacks = (), show_progress: bool
     ['learning_rate', 'mean_pseudo_dice', 'seconds', 'training_loss', 'validation_loss']
     True
     """
+    require(training, Training, TrainingError)
     callbacks = _listed(callbacks)
     try:
         with contextlib.ExitStack() as stack:

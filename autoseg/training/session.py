@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from autoseg.core.errors import PlanError, TrainingError
+from autoseg.core.kinds import require
 from autoseg.core.numbers import duration, is_number, is_whole
 from autoseg.core.shown import Shown
 from autoseg.data.fingerprint import Fingerprint
@@ -55,6 +56,7 @@ def probe_steps(configuration: Configuration, *, blueprint: Blueprint | None = N
     >>> f"an iteration takes {seconds:.2f} s here"
     'an iteration takes ... s here'
     """
+    require(configuration, Configuration, TrainingError)
     if not (is_whole(steps) and steps >= 1):
         raise TrainingError(f"steps={steps!r}: at least one step must be measured, such as steps={PROBED}.")
     blueprint = blueprint or Blueprint.nnunet()

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from autoseg.core.errors import DatasetError
+from autoseg.core.kinds import require
 from autoseg.data.checks.cases import CASES
 from autoseg.data.checks.evidence import Evidence, look_at
 from autoseg.data.checks.files import FILES
@@ -45,6 +46,7 @@ def check(
     >>> len(findings.errors), len(findings.warnings)
     (0, 0)
     """
+    require(dataset, Dataset, DatasetError)
     from tqdm.auto import tqdm
 
     known = None if groups is None else groups_of(dataset, groups)
