@@ -12,11 +12,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 OUTSIDE = -1  # the label of voxels that are no part of the patient's image
 AT_ONCE = 1 << 17  # points that a processor reads together: few enough to stay in its cache
@@ -147,13 +147,15 @@ class Frame:
 
     def cut(self, array: Tensor, samples: Tensor, outside: float) -> Tensor:
         """This part of some samples of an array, with a value where it reaches beyond them."""
-        within: list[slice] = []
-        around: list[int] = []
+        reached: list[Any] = [...]
+        into: list[Any] = [...]
         for first, size, voxels in zip(self.first, self.size, array.shape[-len(self.size) :], strict=True):
-            within.append(slice(max(first, 0), first + size))
-            around[:0] = max(-first, 0), max(first + size - voxels, 0)
-        part = torch.stack([array[(sample, ..., *within)] for sample in samples.tolist()])
-        return F.pad(part, around, value=outside) if any(around) else part
+            reached.append(slice(max(first, 0), first + size))
+            into.append(slice(max(-first, 0), voxels - first))
+        part = array.new_full((len(samples), *array.shape[1 : -len(self.size)], *self.size), outside)
+        for place, sample in enumerate(samples.tolist()):
+            part[place][tuple(into)] = array[sample][tuple(reached)]
+        return part
 
     def places(self, slab: slice) -> Places:
         """Of the points in a `slab` of the patches' rows."""
