@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from small_trainings import configuration
@@ -12,7 +13,8 @@ from torch import nn
 
 from autoseg.core.errors import TrainingError
 from autoseg.core.serialization import from_jsonable, to_jsonable
-from autoseg.training.blueprint import DIFFERENT, QUICK, REASONS, Blueprint, shortened
+from autoseg.training.blueprint import DIFFERENT, QUICK, REASONS, Blueprint, quick_sizes, shortened
+from autoseg.training.model import network_spec
 from autoseg.training.schedule import learning_rate_factor
 
 
@@ -30,7 +32,7 @@ def test_the_learning_rate_equals_nnunets(epoch, rate):
 
 def test_every_value_of_the_quick_recipe_says_why_it_differs():
     trace = Blueprint.quick(minutes=5).trace
-    for name in {*QUICK, "patch_voxels"} - {"name", "validation_iterations"}:
+    for name in {*QUICK, *quick_sizes(5)} - {"name", "validation_iterations"}:
         assert trace[name].reason == DIFFERENT[name]
     assert {d.name for d in trace} == set(REASONS)
     assert trace["foreground_fraction"].source.startswith("Isensee")
@@ -94,9 +96,36 @@ def test_the_quick_recipe_cuts_small_patches_of_large_ones_and_leaves_others_alo
     assert quick.fitted(small) is small
     assert Blueprint.nnunet().fitted(large) is large
     fitted = quick.fitted(large)
-    assert (fitted.patch_size, fitted.augmentation.initial_patch_size) == ((64, 64, 64), (102, 102, 102))
-    assert quick.batch_size_for(fitted) == 2
+    assert (fitted.patch_size, fitted.augmentation.initial_patch_size) == ((80, 80, 80), (128, 128, 128))
+    assert quick.batch_size_for(fitted) == 1
     assert quick.changed(patch_voxels=None).fitted(large) is large
+
+
+@pytest.mark.parametrize(
+    ("patch", "minutes", "width"),
+    [((40, 56, 40), 5, 16), ((80, 80, 80), 5, 8), ((80, 80, 80), 30, 16), ((640, 640), 5, 16), ((128,) * 3, 120, 16)],
+)
+def test_the_quick_network_is_narrow_where_volumes_are_large_and_time_is_short(patch, minutes, width):
+    large = configuration(dimensions=len(patch), patch_size=patch)
+    quick = Blueprint.quick(minutes=minutes)
+    assert quick.features_for(large) == network_spec(large, quick).features[0] == width
+    assert network_spec(large, quick.changed(base_features=5)).features[0] == 5
+    assert network_spec(large, Blueprint.nnunet()) == large.network
+    assert quick.trace["base_features"].reason == "what wide_patch_voxels and the patch leave"
+
+
+def test_a_batch_has_one_patch_at_least():
+    huge = configuration(patch_size=(1000,) * 3)
+    assert Blueprint.quick(minutes=5).batch_size_for(huge) == 1
+
+
+@pytest.mark.parametrize("gpu", [True, False])
+def test_what_the_quick_recipe_chose_is_never_taken_for_yours(gpu, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    quick = Blueprint.quick(minutes=5)
+    monkeypatch.undo()
+    assert (quick.patch_voxels > 2_000_000) is gpu
+    assert {quick.trace[name].kind for name in quick_sizes(5)} == {"fixed"}
 
 
 def test_the_minutes_are_yours_and_the_batch_follows_from_its_voxels():

@@ -12,9 +12,9 @@ from autoseg.core.shown import Shown
 
 WIDEST = 96  # characters of a value in text
 BLUEPRINT = (  # decided once for all datasets, by what planning cannot see
-    "epochs minutes iterations_per_epoch batch_voxels patch_voxels base_features optimizer learning_rate schedule "
-    "momentum weight_decay gradient_clip weight_averaging deep_supervision foreground_fraction mirroring precision "
-    "compiled validation_cases loss sampler"
+    "epochs minutes iterations_per_epoch batch_voxels patch_voxels base_features wide_patch_voxels optimizer "
+    "learning_rate schedule momentum weight_decay gradient_clip weight_averaging deep_supervision foreground_fraction "
+    "mirroring precision compiled validation_cases loss sampler"
 )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import torch
 from torch import Generator, nn
 
 from autoseg.core.decisions import Decision, Trace
@@ -89,6 +90,7 @@ class Blueprint(Shown):
     batch_voxels: int | None = None
     patch_voxels: int | None = None
     base_features: int | None = None
+    wide_patch_voxels: int | None = None
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = 1e-2
     schedule: Schedule = "polynomial"
@@ -136,15 +138,22 @@ class Blueprint(Shown):
         'adamw'
         """
         plain = cls(minutes=minutes, seed=seed, **{**QUICK, **changes})
-        return plain if "patch_voxels" in changes else plain.changed(patch_voxels=quick_patch_voxels(minutes))
+        return plain.changed(**{n: v for n, v in quick_sizes(minutes, quick_speed()).items() if n not in changes})
 
     def batch_size_for(self, configuration: Configuration) -> int:
-        """Patches in a batch: as given, as many as `batch_voxels` allows (at least 2), or what the plan says."""
+        """Patches in a batch: as given, as many as `batch_voxels` allows, or what the plan says."""
         if self.batch_size is not None:
             return self.batch_size
         if self.batch_voxels is None:
             return configuration.batch_size
-        return max(2, round(self.batch_voxels / math.prod(configuration.patch_size)))
+        return max(1, round(self.batch_voxels / math.prod(configuration.patch_size)))
+
+    def features_for(self, configuration: Configuration) -> int | None:
+        """Features of the first stage: as given, 16 (8 for volumes above `wide_patch_voxels`), or None: the plan's."""
+        if self.base_features is not None or self.wide_patch_voxels is None:
+            return self.base_features
+        wide = configuration.dimensions == 2 or math.prod(configuration.patch_size) <= self.wide_patch_voxels
+        return 16 if wide else 8
 
     def fitted(self, configuration: Configuration) -> Configuration:
         """The configuration with a patch of at most `patch_voxels`: training, and the model's prediction, use that."""
@@ -170,16 +179,16 @@ class Blueprint(Shown):
         value = getattr(self, name)
         if name == "minutes" and value is not None:
             return Decision(name=name, value=value, kind="given", reason=DIFFERENT[name])
-        if name == "batch_size" and value is None and self.batch_voxels is not None:
-            return Decision(name=name, value=value, kind="fixed", reason="what batch_voxels and the patch leave")
+        if (limit := LIMITS.get(name)) and value is None and getattr(self, limit) is not None:
+            return Decision(name=name, value=value, kind="fixed", reason=f"what {limit} and the patch leave")
         source = "" if name in OURS else PAPER
         if isinstance(value, Augmentation) and value == published and not self.mirroring:
             reason = f"{REASONS[name]}, but mirroring"
             return Decision(name=name, value=replace(value, mirror=0.0), kind="fixed", reason=reason, source=source)
         if value == published:
             return Decision(name=name, value=value, kind="fixed", reason=REASONS[name], source=source)
-        quick = {**QUICK, "patch_voxels": quick_patch_voxels(self.minutes or 0)}
-        if self.name == "quick" and (name in ("epochs", "minutes") or (name in quick and value == quick[name])):
+        quick = [{**QUICK, **quick_sizes(self.minutes or 0, speed)}.get(name, published) for speed in (1, ON_GPU)]
+        if self.name == "quick" and (name in ("epochs", "minutes") or value in quick):
             return Decision(name=name, value=value, kind="fixed", reason=DIFFERENT[name])
         return Decision(name=name, value=value, kind="given", reason="chosen by you")
 
@@ -219,21 +228,30 @@ def shortened(patch: Shape, divisor: Shape, voxels: int | None) -> Shape:
     return patch
 
 
-def quick_patch_voxels(minutes: float) -> int:
-    """How large a patch the quick recipe cuts: 64x64x64 voxels up to five minutes, four times the time for twice that.
+def quick_speed() -> int:
+    """How many times as fast as on a processor this machine is taken to train."""
+    return ON_GPU if torch.cuda.is_available() else 1
 
-    >>> quick_patch_voxels(5), quick_patch_voxels(20)
-    (262144, 524288)
+
+def quick_sizes(minutes: float, speed: int = 1) -> dict[str, int]:
+    """How large a patch the quick recipe cuts, and how large it may be for the wider of its networks.
+
+    80x80x80 voxels up to five minutes on a processor, four times the time for twice that.
+
+    >>> quick_sizes(5), quick_sizes(20)
+    ({'patch_voxels': 512000, 'wide_patch_voxels': 200000}, {'patch_voxels': 1024000, 'wide_patch_voxels': 800000})
     """
-    return round(64**3 * math.sqrt(max(minutes, 5.0) / 5.0))
+    time = max(speed * minutes, 5.0) / 5.0
+    return {"patch_voxels": round(80**3 * math.sqrt(time)), "wide_patch_voxels": round(200_000 * time)}
 
 
+ON_GPU = 20
+LIMITS = {"batch_size": "batch_voxels", "base_features": "wide_patch_voxels"}  # what decides where none is given
 QUICK: dict[str, Any] = {
     "name": "quick",
     "iterations_per_epoch": 40,
     "validation_iterations": 8,
     "batch_voxels": 360_000,
-    "base_features": 16,
     "optimizer": "adamw",
     "learning_rate": 3e-3,
     "schedule": "one_cycle",
@@ -267,7 +285,7 @@ VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {  # what each may be, in
     "minutes": ("more than 0, and finite", _or_none(_number(0))),
     **dict.fromkeys(("iterations_per_epoch", "validation_iterations"), ("a whole number, more than 0", _whole(1))),
     **dict.fromkeys(
-        ("batch_size", "batch_voxels", "patch_voxels", "base_features"),
+        ("batch_size", "batch_voxels", "patch_voxels", "base_features", "wide_patch_voxels"),
         ("a whole number, more than 0, or None", _or_none(_whole(1))),
     ),
     "name": ("a word", lambda value: isinstance(value, str)),
@@ -299,6 +317,7 @@ REASONS = {
     "batch_voxels": "no limit but the plan's",
     "patch_voxels": "the plan's patch, however large",
     "base_features": "the width the plan's memory estimate counts with",
+    "wide_patch_voxels": "one width for every patch",
     "optimizer": "stochastic gradient descent with Nesterov momentum",
     "learning_rate": "0.01 at the start",
     "schedule": "(1 - progress)^0.9, down to zero",
@@ -323,6 +342,7 @@ OURS = (
     "batch_voxels",
     "patch_voxels",
     "base_features",
+    "wide_patch_voxels",
     "weight_averaging",
     "precision",
     "compiled",
@@ -334,7 +354,8 @@ DIFFERENT = {
     "iterations_per_epoch": "shorter epochs, so that the curve says something within minutes",
     "batch_voxels": "batches of about 360,000 voxels: when time is short, more steps gain more than larger batches",
     "patch_voxels": "in minutes, small patches learn more than few steps on large ones; the more time, the larger",
-    "base_features": "half the width makes a step three times faster; in minutes, steps win over width",
+    "wide_patch_voxels": "16 features make a step three times faster than 32, and 8 again; in minutes, steps win over "
+    "width, so that patches in 3D above this size get 8",
     "optimizer": "AdamW needs no warm-up of its momentum and finds a good region in far fewer steps",
     "learning_rate": "as high as AdamW stays stable with instance normalization",
     "schedule": "a short warm-up, then down to zero as the time runs out",

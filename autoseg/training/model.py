@@ -174,9 +174,9 @@ def _require_fitting(model: TrainedModel) -> None:
 def network_spec(configuration: Configuration, blueprint: Blueprint) -> NetworkSpec:
     """The plan's network, at the blueprint's width where it gives one."""
     spec = configuration.network
-    if blueprint.base_features is None:
+    if (wide := blueprint.features_for(configuration)) is None:
         return spec
-    scale = blueprint.base_features / spec.features[0]
+    scale = wide / spec.features[0]
     return replace(spec, features=tuple(max(1, round(f * scale)) for f in spec.features))
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from autoseg.core.errors import TrainingError
 from autoseg.core.shown import Shown
 from autoseg.core.types import Shape, by
-from autoseg.training.model import TrainedModel
+from autoseg.training.model import TrainedModel, network_spec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,10 +87,11 @@ def take_over(network: nn.Module, model: TrainedModel) -> Transfer:
     source = f"{model.configuration.dataset_name}, {model.configuration.name}, fold {model.fold}"
     transfer = Transfer(source=source, key=weights_key(there), matches=matches)
     if not any(match.outcome == "taken" and len(match.shape) > 1 for match in matches):  # equal biases are chance
+        width = network_spec(model.configuration, model.blueprint).features[0]
         raise TrainingError(
             f"no weight of the model ({source}) has the name and shape of one in this network, such as "
             f"{matches[0].name} of {_x(matches[0].shape)}. Train with the model's own plan and blueprint, for example "
-            "blueprint.changed(base_features=model.blueprint.base_features), or without start_from."
+            f"blueprint.changed(base_features={width}), or without start_from."
         )
     with torch.no_grad():
         for match in matches:
