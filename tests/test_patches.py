@@ -30,9 +30,15 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize(("batch", "forced"), [(1, 0), (2, 1), (3, 1), (4, 1), (5, 2), (6, 2), (8, 3), (9, 3), (12, 4)])
+@pytest.mark.parametrize(("batch", "forced"), [(2, 1), (3, 1), (4, 1), (5, 2), (6, 2), (8, 3), (9, 3), (12, 4)])
 def test_forced_foreground_counts_equal_nnunets(batch, forced):
-    assert sum(request(batch).forced()) == forced
+    assert sum(request(batch).forced(seeded())) == forced
+
+
+def test_of_batches_of_one_a_third_is_forced():
+    random = seeded()
+    assert 300 < sum(sum(request(1).forced(random)) for _ in range(1000)) < 360
+    assert not any(sum(request(1, foreground=0.0).forced(random)) for _ in range(100))
 
 
 def test_forced_patches_hold_a_voxel_of_a_label():

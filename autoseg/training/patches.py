@@ -63,12 +63,17 @@ class PatchRequest:
         lead = (1,) * (3 - len(self.patch_size))
         return (*lead, *self.cut_size), (*lead, *self.patch_size)
 
-    def forced(self) -> list[bool]:
+    def forced(self, random: Generator) -> list[bool]:
         """Which patches of a batch must hold foreground: the last third, rounded as nnU-Net rounds.
 
-        >>> PatchRequest(cut_size=(8, 8), patch_size=(8, 8), batch_size=2, foreground_fraction=0.33).forced()
+        Rounding would leave a batch of one, which nnU-Net never has, without any; a third of such batches is forced.
+
+        >>> two = PatchRequest(cut_size=(8, 8), patch_size=(8, 8), batch_size=2, foreground_fraction=0.33)
+        >>> two.forced(torch.Generator())
         [False, True]
         """
+        if self.batch_size == 1:
+            return [bool(torch.rand((), generator=random) < self.foreground_fraction)]
         first = round(self.batch_size * (1 - self.foreground_fraction))
         return [j >= first for j in range(self.batch_size)]
 
@@ -82,7 +87,7 @@ def draw_patches(volumes: Mapping[str, Volume], request: PatchRequest, random: G
     chosen = [names[i] for i in torch.randint(len(names), (request.batch_size,), generator=random).tolist()]
     return [
         PatchLocation(name, _corner(volumes[name], request, random, forced=forced))
-        for name, forced in zip(chosen, request.forced(), strict=True)
+        for name, forced in zip(chosen, request.forced(random), strict=True)
     ]
 
 
