@@ -116,7 +116,7 @@ def show_result_card(result: ResultCard) -> str:
         section("The worst cases", shown) if shown else None,
         *_doubt(result),
         section("What may be concluded", tag("ul", *(tag("li", s) for s in result.sentences), class_="as-text")),
-        section("Cases", case_table(evaluation, cases[:WORST]), hint="Dice, the worst first"),
+        section("Cases", case_table(evaluation, cases[:WORST]), hint=_of_labels(evaluation)),
         fold(
             "The other cases",
             case_table(evaluation, cases[WORST:ROWS]),
@@ -180,7 +180,7 @@ def label_table(evaluation: Evaluation) -> Html:
         dots = strip(dice, (lowest, 1.0), colour=colour)
         rows.append(
             (
-                join(swatch(colour), " ", name),
+                join(swatch(colour), "\u00a0", name),
                 join(score(evaluation.by_label[name]), tag("br"), tag("small", sure)),
                 score(mean_iou),
                 dots,
@@ -209,9 +209,14 @@ def case_rows(evaluation: Evaluation) -> list[tuple[object, ...]]:
     ]
 
 
+def _of_labels(evaluation: Evaluation) -> str:
+    more = len(evaluation.labels) - COLUMNS
+    return "Dice, the worst first" + (f"; the first {COLUMNS} labels, {more} more in .table()" if more > 0 else "")
+
+
 def case_table(evaluation: Evaluation, rows: Sequence[Sequence[object]]) -> Html:
     """Rows of `case_rows` with their head."""
     shown = evaluation.labels[:COLUMNS] if len(evaluation.labels) > 1 else ()
     colour = colours(evaluation)
-    head = ("case", "mean", *(join(swatch(colour[n]), " ", n) for n in shown))
+    head = ("case", "mean", *(join(swatch(colour[n]), "\u00a0", n) for n in shown))
     return table(head, rows, numbers=tuple(range(2, 2 + len(shown))))
