@@ -75,7 +75,3 @@ def test_a_value_of_regions_is_named_by_the_smallest_of_them():
     labels = Labels({"background": 0, "tumour": (1, 2, 3), "core": (2, 3), "active": 3}, region_order=(1, 2, 3))
     told = [re.sub("<[^>]*>", "", named(value, labels)).strip() for value in (1, 2, 3)]
     assert told == ["tumour, value 1", "core, value 2", "active"]
-
-
-def test_a_label_and_its_colour_stay_on_one_line():
-    assert named(1, Labels({"background": 0, "liver": 1})).endswith("\u00a0liver")

@@ -68,7 +68,7 @@ def named(value: int, labels: Labels) -> Html:
     around = () if single else [n for n, values in labels.regions.items() if value in values]
     smallest = min(around, key=lambda n: len(labels.regions[n]), default=None)
     name = labels.name_of(value) if smallest is None else f"{smallest}, value {value}"
-    return join(swatch(colour_of(value, labels.ignore)), "\u00a0", name)
+    return join(swatch(colour_of(value, labels.ignore)), " ", name)
 
 
 def legend(labels: Labels, note: str = "", *, most: int = 12) -> Html:

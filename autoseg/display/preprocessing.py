@@ -80,7 +80,7 @@ def locations(case: PreprocessedCase) -> Html:
     """How many voxels are kept of each label, from which foreground oversampling draws."""
     rows = [
         (
-            join(swatch(colour_of_region(case.labels, name)), "\u00a0", name) if name in case.labels.regions else name,
+            join(swatch(colour_of_region(case.labels, name)), " ", name) if name in case.labels.regions else name,
             f"{len(voxels):,}",
         )
         for name, voxels in case.class_locations.items()

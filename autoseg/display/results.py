@@ -180,7 +180,7 @@ def label_table(evaluation: Evaluation) -> Html:
         dots = strip(dice, (lowest, 1.0), colour=colour)
         rows.append(
             (
-                join(swatch(colour), "\u00a0", name),
+                join(swatch(colour), " ", name),
                 join(score(evaluation.by_label[name]), tag("br"), tag("small", sure)),
                 score(mean_iou),
                 dots,
@@ -218,5 +218,5 @@ def case_table(evaluation: Evaluation, rows: Sequence[Sequence[object]]) -> Html
     """Rows of `case_rows` with their head."""
     shown = evaluation.labels[:COLUMNS] if len(evaluation.labels) > 1 else ()
     colour = colours(evaluation)
-    head = ("case", "mean", *(join(swatch(colour[n]), "\u00a0", n) for n in shown))
+    head = ("case", "mean", *(join(swatch(colour[n]), " ", n) for n in shown))
     return table(head, rows, numbers=tuple(range(2, 2 + len(shown))))

@@ -69,7 +69,7 @@ def sampled_table(sampled: Sampled, labels: Labels | None) -> Html:
     ]
     rows = [
         (
-            join(swatch(colour), "\u00a0", name),
+            join(swatch(colour), " ", name),
             bar(min(patches, 1.0), share(patches), colour=colour, width=BAR),
             bar(voxels / most, share(voxels), colour=colour, width=BAR),
             share(sampled.dice_weight),
