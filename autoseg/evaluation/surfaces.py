@@ -64,10 +64,10 @@ def surface_distance(predicted: Mask, reference: Mask, spacing: Spacing, *, tole
 
 
 def surface_table(predictions: Iterable[Prediction], dataset: Dataset, *, tolerance: float = 1.0) -> pd.DataFrame:
-    """One row a case and label: surface distances in mm, and volumes with their difference, in ml; of pictures areas, in mm².
+    """One row a case and label: surface distances in mm, and the volumes in ml with their difference.
 
-    Voxels with the ignore label do not count. Raises `EvaluationError` for a prediction on another grid than its
-    reference.
+    Pictures have areas in mm2 in place of volumes. Voxels with the ignore label do not count. Raises `EvaluationError`
+    for a prediction on another grid than its reference.
 
     >>> autoseg.surface_table([predictions[0]], dataset)[["case", "label", "tolerance"]]
                case label  tolerance
