@@ -181,6 +181,9 @@ def curves(
         else:
             axes.set_xticks(x)
         axes.locator_params(axis="y", nbins=5)
-        axes.yaxis.set_major_formatter(lambda value, _: number(value, 5))
+        if 1e-4 <= max(map(abs, axes.get_ylim())) < 1e5:
+            axes.ticklabel_format(axis="y", style="plain", useOffset=False)
+        else:
+            axes.yaxis.set_major_formatter(lambda value, _: number(value))
 
     return picture(paint, size, alt="curves over epochs")
