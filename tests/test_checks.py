@@ -640,3 +640,8 @@ def test_how_well_labels_and_edges_meet_is_said_in_plain_words(folder):
         r"other voxel on voxel, [\d.]+ times if both lie where their headers say, (so the|which)",
         finding.message,
     )
+
+
+def test_a_scale_is_told_without_an_exponent_and_of_the_case_that_has_it():
+    (found,) = autoseg.check(autoseg.sample_dataset("wrong_scale"), show_progress=False)
+    assert re.search(r"\(in 'case_2' 149,\d{3} against 149\.\d\)", found.message), found.message

@@ -61,6 +61,9 @@ def test_past_its_margin_a_threshold_turns_over(value: float, limit: float, rela
 def test_a_threshold_says_its_numbers_and_units() -> None:
     threshold = Threshold(quantity="spacing", value=3.6, relation=">", limit=1.5, unit="mm")
     assert str(threshold) == "spacing: 3.6 mm > 1.5 mm holds"
+    one = Threshold(quantity="slices", value=1, relation="!=", limit=2, unit="slices")
+    assert str(one) == "slices: 1 slice != 2 slices holds"
+    assert one.written(one.margin) == "1 slice"
 
 
 def test_the_ledger_keeps_what_the_rule_said() -> None:

@@ -20,11 +20,14 @@ from autoseg.data.fingerprint import extract_fingerprint
 from autoseg.data.geometry import Grid
 from autoseg.data.images import LabelMap
 from autoseg.data.labels import Labels
+from autoseg.data.memory import dataset_from_arrays
 from autoseg.data.opening import open_dataset
 from autoseg.data.samples import sample_dataset
 from autoseg.display import render
+from autoseg.display.microscope import first_of
 from autoseg.display.report import report
-from autoseg.evaluation.scores import Evaluation, evaluate
+from autoseg.evaluation.metrics import Overlap
+from autoseg.evaluation.scores import Evaluation, Score, evaluate
 from autoseg.planning.budget import Budget
 from autoseg.planning.planner import make_plan
 from autoseg.prediction.inference import predict
@@ -419,3 +422,39 @@ def test_a_report_says_which_file_it_could_not_read(stages, tmp_path):
     (tmp_path / "fingerprint.json").unlink()
     with pytest.raises(StorageError, match=r"holds no experiment.*plan\.json is left out"):
         report(tmp_path / "page.html", folder=tmp_path)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    random = np.random.default_rng(0)
+    labels = [np.pad(np.ones((6, 6), int), ((0, 44), (i, 34 - i))) for i in range(6)]
+    return dataset_from_arrays([random.random((50, 40)) for _ in labels], labels, name="pictures")
+
+
+def test_a_preprocessed_picture_is_shown_as_the_picture_that_it_is(pictures):
+    plan = make_plan(extract_fingerprint(pictures, show_progress=False))
+    prepared = preprocess(pictures, plan["2d"], show_progress=False)
+    html = render(prepared["case_0"])
+    assert "with labels" in html
+    assert "1 of 1" not in html and "999" not in html
+    assert "\N{MINUS SIGN}0<" not in html
+
+
+def test_a_picture_far_from_the_others_is_told_by_its_area(pictures):
+    cases = [pictures[f"case_{i}"] for i in range(6)]
+    labels = [np.pad(np.ones((40, 40), int), ((0, 10), (0, 0))), *(c.label().array for c in cases[1:])]
+    odd = dataset_from_arrays([c.image().array[0] for c in cases], labels, name="odd")
+    found = extract_fingerprint(odd, show_progress=False).outliers()
+    assert [(o.case, o.fact, o.value, o.median) for o in found if "area" in o.fact] == [
+        ("case_0", "area of foreground", 1600.0, 36.0)
+    ]
+
+
+def test_the_first_of_many_channels_are_told_with_a_sign_that_there_are_more():
+    assert first_of((1.0, 2.5)) == "1; 2.5"
+    assert first_of((1.0, 2.0, 3.0, 4.0)) == "1; 2; 3; …"
+
+
+def test_a_table_of_cases_says_that_it_leaves_labels_out():
+    scores = [Score("case", f"label {i}", Overlap(1, 1, 1, 1)) for i in range(7)]
+    assert "the first 5 labels, 2 more in .table()" in render(Evaluation(tuple(scores)))

@@ -9,7 +9,9 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
+from autoseg.display import charts as drawing
 from autoseg.display.charts import DOTS, Line, Mark, curves, histogram, strip
 from autoseg.display.figures import picture
 
@@ -77,3 +79,20 @@ assert "torch" not in sys.modules
 
 def test_charts_are_small():
     assert all(len(chart) < 40_000 for chart in charts())
+
+
+def test_the_axes_of_a_single_epoch_say_its_number_and_values_that_fit(monkeypatch):
+    figure = Figure(figsize=(3.2, 0.84))
+    monkeypatch.setattr(drawing, "picture", lambda paint, size, alt: paint(figure))
+    curves([0], [Line([0.00015], "#123456")], size=(320.0, 84.0))
+    figure.canvas.draw()
+    axes = figure.axes[0]
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["0"]
+    left = min(t.get_window_extent().x0 for t in axes.get_yticklabels() if 0 <= t.get_window_extent().y0 <= 84)
+    assert left >= 0
+
+    huge = Figure(figsize=(3.2, 1.7))
+    monkeypatch.setattr(drawing, "picture", lambda paint, size, alt: paint(huge))
+    curves([0, 1], [Line([1e21, 3e21], "#123456")], size=(320.0, 170.0))
+    huge.canvas.draw()
+    assert not huge.axes[0].yaxis.get_offset_text().get_text()

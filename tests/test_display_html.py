@@ -134,3 +134,13 @@ def test_only_a_word_too_long_for_its_column_may_break_anywhere():
     html = table(("case", "dice"), [("case_001", "0.8"), ("x" * 60, "0.7"), (Html(f"<code>{'y' * 60}</code>"), "0.6")])
     assert html.count("as-long") == 2 and 'class="as-long">x' in html
     assert "as-long" not in table(("case",), [("many words of a usual length, as sentences have them",)])
+
+
+def test_a_long_head_of_a_column_has_several_lines():
+    html = table(("case", "a label of many words, " * 3), [("case_001", "0.8")])
+    assert html.count("as-lines") == 1
+
+
+def test_a_first_column_with_a_long_name_keeps_its_width():
+    rules = style().partition("td:first-child { min-width")[2]
+    assert "td.as-long { overflow-wrap: anywhere; min-width: 170px; }" in rules

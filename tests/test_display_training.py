@@ -8,7 +8,9 @@ from small_trainings import boxes, configuration, short
 
 from autoseg.data.labels import Labels
 from autoseg.display import render
+from autoseg.training.blueprint import Blueprint
 from autoseg.training.example import Example
+from autoseg.training.history import EpochRecord, History
 from autoseg.training.loop import Training
 from autoseg.training.running import train
 from autoseg.training.sampled import count_labels
@@ -63,3 +65,34 @@ def test_why_it_stopped_is_said_on_top():
     training.stopped = "the loss became nan in iteration 3"
     assert "the loss became nan in iteration 3" in render(training)
     assert "the loss became nan in iteration 3" in repr(training)
+
+
+@pytest.mark.parametrize("blueprint", [Blueprint.nnunet(), Blueprint.quick(minutes=5)])
+def test_a_blueprint_says_what_holds_where_nothing_was_chosen(blueprint):
+    html = render(blueprint)
+    assert "<b>none</b>" not in html
+    assert "<b>the plan&#x27;s U-Net</b>" in html
+    assert "<b>Dice + cross-entropy</b>" in html
+
+
+def test_a_function_without_a_name_is_not_called_lambda():
+    html = render(Blueprint.quick(minutes=5, schedule=lambda progress: 1.0))
+    assert "lambda" not in html
+    assert "a function without a name" in html
+
+
+def test_the_curves_of_many_labels_tell_how_many_have_no_key():
+    names = tuple(f"label {i}" for i in range(30))
+    epoch = EpochRecord(
+        number=0,
+        seconds=1.0,
+        learning_rate=0.1,
+        iterations=1,
+        training_loss=1.0,
+        validation_loss=1.0,
+        pseudo_dice=(0.5,) * 30,
+        timings={},
+    )
+    html = render(History((epoch,), names))
+    assert "and 18 more" in html
+    assert "mean (dashed)" in html

@@ -125,6 +125,13 @@ def test_surfaces_and_volumes_of_all_cases_are_one_table(tmp_path):
     assert table["reference_ml"][0] == pytest.approx((dataset[0].label().array == 1).sum() / 1000)
 
 
+def test_a_picture_has_an_area_and_no_volume():
+    dataset = autoseg.dataset_from_arrays([np.zeros((9, 8))] * 2, [np.eye(9, 8, dtype=int)] * 2, spacing=(2, 3))
+    table = autoseg.surface_table([Prediction(case=case, label_map=case.label()) for case in dataset], dataset)
+    assert table["reference_mm2"].tolist() == [48, 48]
+    assert not [column for column in table if column.endswith("_ml")]
+
+
 @pytest.fixture
 def judged(tmp_path):
     dataset = autoseg.open_dataset(make_dataset(tmp_path, cases=2, shape=(16, 20, 24)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from planning_examples import fingerprint_of
@@ -101,6 +103,7 @@ def test_forecasts_and_sessions_show_themselves():
     session = fit_session(SMALL, minutes=5, gpu="T4")
     assert "GPU memory" in session.forecast._repr_html_()
     assert "Given up" in session._repr_html_()
+    assert re.search(r"disk</small><br><b>[\d.]+ (kB|MB)<", session.forecast._repr_html_())
 
 
 @pytest.mark.parametrize(

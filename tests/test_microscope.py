@@ -85,3 +85,9 @@ def test_a_voxel_in_the_border_that_is_cut_away_is_refused():
     plan = autoseg.make_plan(autoseg.extract_fingerprint(dataset, show_progress=False))
     with pytest.raises(PreprocessingError, match=r"\(1, 12, 12\) lies in the empty border that is cut away"):
         autoseg.microscope(dataset.training[0], plan["3d_fullres"], voxel=(1, 12, 12))
+
+
+def test_a_picture_is_said_to_become_a_slice():
+    dataset = autoseg.dataset_from_arrays([np.eye(20)] * 5, [np.eye(20, dtype=int)] * 5)
+    plan = autoseg.make_plan(autoseg.extract_fingerprint(dataset, show_progress=False))
+    assert "becomes a single slice" in autoseg.microscope(dataset[0], plan["2d"])["axes in order"].what

@@ -177,3 +177,8 @@ def test_candidates_for_the_batch_that_are_equal_stay_apart(room, cap, taken):
     assert because.value == 2
     assert [attempt.value for attempt in because.tried] == [room, cap, 2]
     assert [attempt.outcome for attempt in because.tried if attempt.accepted] == [taken]
+
+
+def test_a_batch_tells_thousands_of_patches_apart():
+    because = make_plan(fingerprint_of((36, 50, 35), cases=10)).trace["2d/batch_size"].reason
+    assert because.startswith("memory holds 1,")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Kind = Literal["fixed", "rule-based", "empirical", "given"]
 Relation = Literal[">", ">=", "<", "<=", "!="]
+SINGULAR = {"voxels": "voxel", "slices": "slice", "patches": "patch"}
 NO_REASON = "nnU-Net's choice; its authors give no reason"  # of a rule
 
 
@@ -55,10 +56,14 @@ class Threshold:
         """How far the value is from the limit, in its own unit."""
         return abs(self.value - self.limit)
 
+    def written(self, value: float) -> str:
+        """A value in the unit of this comparison."""
+        unit = SINGULAR.get(self.unit, self.unit) if value == 1 else self.unit
+        return f"{number(value, 4)} {unit}".rstrip()
+
     def __str__(self) -> str:
-        unit = f" {self.unit}" if self.unit else ""
         verdict = "holds" if self.holds else "does not hold"
-        return f"{self.quantity}: {number(self.value, 4)}{unit} {self.relation} {number(self.limit, 4)}{unit} {verdict}"
+        return f"{self.quantity}: {self.written(self.value)} {self.relation} {self.written(self.limit)} {verdict}"
 
     def __repr__(self) -> str:
         return f"Threshold({self}, {number(self.margin, 4)} away)"

@@ -175,8 +175,10 @@ def _measured(fingerprint: Fingerprint) -> dict[str, Mapping[str, float]]:
         known = {c.name: c.intensity_mean[i] for c in cases if len(c.intensity_mean) > i}
         measured[f"mean intensity of {channel}"] = known
     for value in fingerprint.labels.foreground:
-        found = {c.name: c.label_voxels[value] * float(np.prod(c.spacing)) for c in cases if c.label_voxels.get(value)}
-        measured[f"volume of {fingerprint.labels.name_of(value)}"] = found
+        axes, what = (2, "area") if fingerprint.planar else (3, "volume")
+        size = {c.name: float(np.prod(c.spacing[-axes:])) for c in cases}
+        found = {c.name: c.label_voxels[value] * size[c.name] for c in cases if c.label_voxels.get(value)}
+        measured[f"{what} of {fingerprint.labels.name_of(value)}"] = found
     return measured
 
 

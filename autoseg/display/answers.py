@@ -11,7 +11,7 @@ from autoseg.display.colours import ACCENT, FAINT, INK
 from autoseg.display.decisions import comparison, origins
 from autoseg.display.figures import picture
 from autoseg.display.html import Html, card, chip, facts, fold, join, section, table, tag, text
-from autoseg.display.words import count, duration, number, times, value_of
+from autoseg.display.words import count, duration, number, size, times, value_of
 from autoseg.interop.nnunet_edits import ExplainedKey, ExplainedPlan
 from autoseg.planning.alternatives import Change, Comparison
 from autoseg.planning.answers import Answer, in_words
@@ -138,7 +138,7 @@ def forecast_parts(costs: Forecast) -> list[Html]:
     essence = {
         "GPU memory": f"{number(costs.gpu_memory_gb)} GB",
         "RAM": f"{number(costs.ram_gb)} GB",
-        "disk": f"{number(costs.disk_gb)} GB",
+        "disk": size(1e9 * costs.disk_gb),
         "a training step": "unknown" if costs.step_seconds is None else duration(costs.step_seconds),
         "an epoch": "unknown" if costs.epoch_seconds is None else duration(costs.epoch_seconds),
     }

@@ -159,7 +159,7 @@ def curves(
     """Curves over one axis, such as losses over epochs; a single point is drawn as a dot."""
 
     def paint(figure: Any) -> None:
-        axes = inset(figure, size, (44, 20, 8, 6))
+        axes = inset(figure, size, (54, 20, 8, 6))
         for line in lines:
             axes.plot(
                 x if line.x is None else line.x,
@@ -170,13 +170,20 @@ def curves(
                 linestyle=(0, (4, 2)) if line.dashed else "-",
                 marker="o" if len(line.y) < 8 else None,
                 markersize=3,
+                clip_on=False,
             )
         quiet(axes)
         if y_span:
             axes.set_ylim(*y_span)
         if len(x) > 1:
             axes.set_xlim(min(x), max(x))
-        axes.locator_params(axis="x", nbins=6, integer=True)
+            axes.locator_params(axis="x", nbins=6, integer=True)
+        else:
+            axes.set_xticks(x)
         axes.locator_params(axis="y", nbins=5)
+        if 1e-4 <= max(map(abs, axes.get_ylim())) < 1e5:
+            axes.ticklabel_format(axis="y", style="plain", useOffset=False)
+        else:
+            axes.yaxis.set_major_formatter(lambda value, _: number(value))
 
     return picture(paint, size, alt="curves over epochs")

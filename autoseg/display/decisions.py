@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from autoseg.core.decisions import Attempt, Decision, Input, Threshold, Trace
 from autoseg.display import render
 from autoseg.display.html import Html, card, chip, facts, join, section, table, tag, text
-from autoseg.display.words import count, number, value_of
+from autoseg.display.words import count, value_of
 
 SIGNS = {">=": "≥", "<=": "≤", "!=": "≠"}
 ATTEMPTS = 24  # rows of a search that are shown; the middle of a longer one is left out
@@ -81,8 +81,7 @@ def origins(decision: Decision) -> list[Html]:
 
 def comparison(threshold: Threshold) -> Html:
     """One comparison, whether it holds, and how far it is from turning over."""
-    unit = f" {threshold.unit}" if threshold.unit else ""
-    value, limit, margin = (f"{number(v, 4)}{unit}" for v in (threshold.value, threshold.limit, threshold.margin))
+    value, limit, margin = map(threshold.written, (threshold.value, threshold.limit, threshold.margin))
     verdict = chip("holds", kind="empirical") if threshold.holds else chip("does not hold")
     relation = SIGNS.get(threshold.relation, threshold.relation)
     told = tag("small", f"({margin} away)")

@@ -81,7 +81,7 @@ def table(head: Sequence[object], rows: Iterable[Sequence[object]], *, numbers: 
         classes = ("as-n" if column in numbers else _cell_class(v) for column, v in enumerate(values))
         return tag("tr", *(tag(cell, v, class_=c) for v, c in zip(values, classes, strict=True)))
 
-    header = tag("thead", line("th", head)) if any(head) else None
+    header = tag("thead", line("th", list(map(_title, head)))) if any(head) else None
     body = tag("tbody", *(line("td", row) for row in rows))
     return tag("div", tag("table", header, body, class_="as-table"), class_="as-wide")
 
@@ -94,6 +94,12 @@ def folded_table(
     if len(rows) <= most:
         return shown
     return tag("div", shown, fold(more, table(head, rows[most:], numbers=numbers), hint=len(rows) - most))
+
+
+def _title(title: object) -> object:
+    """The head of a column, in several lines where it is long."""
+    words = re.sub("<[^>]*>", "", title) if isinstance(title, Html) else str(title)
+    return tag("span", title, class_="as-lines") if len(words) > 2 * LONG else title
 
 
 def _cell_class(value: object) -> str | None:

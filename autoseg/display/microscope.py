@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from autoseg.core.types import LabelArray
@@ -80,12 +82,17 @@ def voxel_table(case: Microscope) -> Html:
             whole(stage.name),
             f"{stage.what}: {times(stage.grid.shape)} voxels of {times(stage.grid.spacing, 'mm')}",
             ", ".join(map(str, stage.voxel)) if stage.voxel else "moved out",
-            " ".join(number(v) for v in stage.values[:3]),
+            first_of(stage.values),
             stage.label_name,
         )
         for stage in case.stages
     ]
     return table(("stage", "what was done", "voxel", "value", "label"), rows, numbers=(2, 3))
+
+
+def first_of(values: Sequence[float]) -> str:
+    """A value a channel, of many the first three."""
+    return "; ".join([*(number(v) for v in values[:3]), *(["…"] if len(values) > 3 else [])])
 
 
 def whole(*words: object) -> Html:

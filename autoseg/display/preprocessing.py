@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from autoseg.data.geometry import Grid
 from autoseg.data.images import Image
 from autoseg.display import render
 from autoseg.display.colours import colour_of_region, legend, swatch
@@ -37,34 +38,39 @@ def show_preprocessed_case(case: PreprocessedCase) -> str:
 
 
 def image_of(case: PreprocessedCase) -> Image:
-    """The normalized intensities with their grid."""
-    return Image(case.array, case.geometry.resampled, case.channels)
+    """The normalized intensities with their grid; of a picture, without the slice axis that the network's grid has."""
+    grid = case.geometry.resampled
+    if case.geometry.original.dimensions == 2:
+        return Image(case.array[:, 0], Grid.of(grid.shape[1:], grid.spacing[1:]), case.channels)
+    return Image(case.array, grid, case.channels)
 
 
 def overlay_of(case: PreprocessedCase) -> Overlay:
     """The label map; voxels outside the patient are left free."""
     if case.label is None:
         return Overlay()
-    return Overlay(filled=np.maximum(case.label, 0), ignore=case.labels.ignore)
+    label = case.label[0] if case.geometry.original.dimensions == 2 else case.label
+    return Overlay(filled=np.maximum(label, 0), ignore=case.labels.ignore)
 
 
 def steps(case: PreprocessedCase) -> Html:
-    """Shape and spacing of the case after each step."""
+    """Shape and spacing of the case after each step; of a picture, along its own two axes."""
     geometry = case.geometry
+    axes = geometry.original.dimensions
     grids = (
         ("scan", geometry.original),
         ("axes in order", geometry.transposed),
         ("cropped to nonzero", geometry.cropped),
         ("resampled", geometry.resampled),
     )
-    rows = [(step, times(grid.shape), times(grid.spacing, "mm")) for step, grid in grids]
+    rows = [(step, times(grid.shape[-axes:]), times(grid.spacing[-axes:], "mm")) for step, grid in grids]
     return table(("step", "shape", "spacing"), rows)
 
 
 def channel_table(case: PreprocessedCase) -> Html:
     """Mean, deviation and range of each channel: about 0 and 1 where a z-score was taken."""
     rows = [
-        (name, *(number(round(float(f(c)), 3)) for f in (np.mean, np.std, np.min, np.max)))
+        (name, *(number(round(float(f(c)), 3) + 0.0) for f in (np.mean, np.std, np.min, np.max)))
         for name, c in zip(case.channels, case.array, strict=True)
     ]
     return table(("channel", "mean", "deviation", "lowest", "highest"), rows, numbers=(1, 2, 3, 4))

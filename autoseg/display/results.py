@@ -116,7 +116,7 @@ def show_result_card(result: ResultCard) -> str:
         section("The worst cases", shown) if shown else None,
         *_doubt(result),
         section("What may be concluded", tag("ul", *(tag("li", s) for s in result.sentences), class_="as-text")),
-        section("Cases", case_table(evaluation, cases[:WORST]), hint="Dice, the worst first"),
+        section("Cases", case_table(evaluation, cases[:WORST]), hint=_of_labels(evaluation)),
         fold(
             "The other cases",
             case_table(evaluation, cases[WORST:ROWS]),
@@ -207,6 +207,11 @@ def case_rows(evaluation: Evaluation) -> list[tuple[object, ...]]:
         )
         for name in order
     ]
+
+
+def _of_labels(evaluation: Evaluation) -> str:
+    more = len(evaluation.labels) - COLUMNS
+    return "Dice, the worst first" + (f"; the first {COLUMNS} labels, {more} more in .table()" if more > 0 else "")
 
 
 def case_table(evaluation: Evaluation, rows: Sequence[Sequence[object]]) -> Html:

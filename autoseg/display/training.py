@@ -22,6 +22,7 @@ from autoseg.training.model import TrainedModel, network_spec
 from autoseg.training.reading import LINES, read_history
 from autoseg.training.session import Session
 
+KEYS = 12  # labels in the legend of the curves
 ROWS = 60  # epochs in the table; of more, every second, third ... is shown
 STEPS = {
     "reading": "reading the cases",
@@ -102,8 +103,9 @@ def charts(history: History, colours: Sequence[str]) -> Html:
     whole = Line([e.mean_case_dice for e in measured], INK, x=[e.number for e in measured])
     dice = curves(x, [*each, mean, *([whole] if measured else [])], size=size, y_span=(0.0, 1.0))
     rate = curves(x, [Line([e.learning_rate for e in history.epochs], INK)], size=(320.0, 84.0))
-    keys = [(swatch(c), n) for c, n in zip(colours, history.labels, strict=True)] + [(swatch(INK), "mean (dashed)")]
-    keys = [*keys[:11], *([(swatch(INK), "whole cases, mean (solid)")] if measured else [])]
+    keys = [(swatch(c), n) for c, n in zip(colours, history.labels, strict=True)][:KEYS]
+    keys += [(Html(), f"and {len(colours) - KEYS} more")] if len(colours) > KEYS else []
+    keys += [(swatch(INK), "mean (dashed)"), *([(swatch(INK), "whole cases, mean (solid)")] if measured else [])]
     losses = [(swatch(ACCENT), "training"), (swatch(INK), "validation patches")]
     cases = ", and of whole cases," if measured else ""
     return join(

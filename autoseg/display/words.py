@@ -18,6 +18,17 @@ LONGEST = 300  # characters of one value; more is cut
 MANY = 16  # values of a sequence, such as a histogram, beyond which only their number is told
 GEOMETRIC = ("size", "shape", "divisor")  # decisions of these names are voxels along the axes
 MILLIMETRES = ("spacing", "lowres")
+UNSET = {  # what holds where a blueprint leaves a value open
+    "epochs": "as many as the minutes allow",
+    "minutes": "as many as the epochs take",
+    "batch_size": "automatic",
+    "batch_voxels": "no limit",
+    "patch_voxels": "no limit",
+    "base_features": "the plan's",
+    "network": "the plan's U-Net",
+    "loss": "Dice + cross-entropy",
+    "sampler": "cases evenly, some patches around a label",
+}
 
 
 def score(value: float, decimals: int = 3) -> str:
@@ -69,8 +80,10 @@ def value_of(value: Any, name: str = "") -> str:
     >>> value_of(((1, 1), (2, 2), (2, 2)), "strides")
     '1×1, 2×2 (2 times)'
     """
-    if value is None or isinstance(value, bool):
-        return {None: "none", True: "yes", False: "no"}[value]
+    if value is None:
+        return UNSET.get(name, "none")
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, int | float):
         return number(value, 4)
     if isinstance(value, Mapping):
@@ -80,7 +93,7 @@ def value_of(value: Any, name: str = "") -> str:
     elif is_dataclass(value) and not isinstance(value, type):
         written = _dataclass(value)
     else:
-        written = str(getattr(value, "__name__", value))
+        written = str(getattr(value, "__name__", value)).replace("<lambda>", "a function without a name")
     return written if len(written) <= LONGEST else written[: LONGEST - 1] + "…"
 
 

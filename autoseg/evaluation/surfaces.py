@@ -66,8 +66,8 @@ def surface_distance(predicted: Mask, reference: Mask, spacing: Spacing, *, tole
 def surface_table(predictions: Iterable[Prediction], dataset: Dataset, *, tolerance: float = 1.0) -> pd.DataFrame:
     """One row a case and label: surface distances in mm, and the volumes in ml with their difference.
 
-    Voxels with the ignore label do not count. Raises `EvaluationError` for a prediction on another grid than its
-    reference.
+    Pictures have areas in mm2 in place of volumes. Voxels with the ignore label do not count. Raises `EvaluationError`
+    for a prediction on another grid than its reference.
 
     >>> autoseg.surface_table([predictions[0]], dataset)[["case", "label", "tolerance"]]
                case label  tolerance
@@ -81,10 +81,12 @@ def surface_table(predictions: Iterable[Prediction], dataset: Dataset, *, tolera
     for prediction in predictions_of(predictions):
         truth, found = dataset[prediction.case.name].label(), prediction.label_map
         require_comparable(prediction.case.name, found, truth, in_millimetres=True)
-        millilitres = float(np.prod(truth.grid.spacing)) / 1000
+        voxel = float(np.prod(truth.grid.spacing))
+        size, unit = (voxel / 1000, "ml") if truth.grid.dimensions == 3 else (voxel, "mm2")
         for label, ours, theirs in masks_of(found, truth):
             distance = surface_distance(ours, theirs, truth.grid.spacing, tolerance=tolerance)
-            volumes = {"predicted_ml": ours.sum() * millilitres, "reference_ml": theirs.sum() * millilitres}
-            rows.append({"case": prediction.case.name, "label": label, **asdict(distance), **volumes})
-    table = pd.DataFrame(rows)
-    return table.assign(difference_ml=table["predicted_ml"] - table["reference_ml"]) if rows else table
+            sizes = {"predicted": ours.sum() * size, "reference": theirs.sum() * size}
+            sizes["difference"] = sizes["predicted"] - sizes["reference"]
+            named = {f"{what}_{unit}": value for what, value in sizes.items()}
+            rows.append({"case": prediction.case.name, "label": label, **asdict(distance), **named})
+    return pd.DataFrame(rows)

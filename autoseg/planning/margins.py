@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autoseg.core.decisions import Decision, Threshold, Trace
-from autoseg.core.numbers import number
 from autoseg.core.shown import Shown
 from autoseg.core.types import Spacing
 from autoseg.data.fingerprint import Fingerprint
@@ -50,8 +49,7 @@ class Margin:
         if self.tipping_cases:
             others = f" or one of {len(self.tipping_cases) - 1} others" if len(self.tipping_cases) > 1 else ""
             tipping = f"; without case {self.tipping_cases[0]}{others} it would be decided otherwise"
-        unit = f" {self.threshold.unit}" if self.threshold.unit else ""
-        return f"{self.decision}: {self.threshold}, {number(self.distance)}{unit} away{tipping}"
+        return f"{self.decision}: {self.threshold}, {self.threshold.written(self.distance)} away{tipping}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -230,7 +230,7 @@ def batch_size(
         (SMALLEST_BATCH, "the smallest batch allowed", "smallest batch"),
     )
     tried = tuple([Attempt(size, outcome, accepted=decides == branch) for size, outcome, decides in candidates])
-    reason = f"memory holds {room} patches, {share} allow {cap}; never below {SMALLEST_BATCH}"
+    reason = f"memory holds {count(room, 'patch', 'patches')}, {share} allow {cap:,}; never below {SMALLEST_BATCH}"
     return Because(value, reason, tried, thresholds, branch)
 
 

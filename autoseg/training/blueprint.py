@@ -314,7 +314,7 @@ REASONS = {
     "minutes": "the published recipe counts epochs, not time",
     "iterations_per_epoch": "an epoch is a fixed number of batches, not a pass over the data, so that datasets compare",
     "batch_size": "what the plan found to fit in memory",
-    "batch_voxels": "no limit but the plan's",
+    "batch_voxels": "the batch size is what counts",
     "patch_voxels": "the plan's patch, however large",
     "base_features": "the width the plan's memory estimate counts with",
     "wide_patch_voxels": "one width for every patch",
@@ -331,9 +331,9 @@ REASONS = {
     "precision": "whatever the device is fast in",
     "compiled": "never by surprise: it takes minutes before the first step",
     "validation_cases": "so many whole cases are predicted at intervals, to see the true Dice",
-    "network": "the U-Net of the plan",
-    "loss": "Dice plus cross-entropy, for regions binary",
-    "sampler": "cases evenly, a third of the patches around a label",
+    "network": "its stages, kernels and features are decisions of the plan",
+    "loss": "for regions, which overlap, the binary ones",
+    "sampler": "how many, foreground_fraction says",
     "augmentation": "all of nnU-Net's transforms with its ranges and probabilities",
 }
 

@@ -237,6 +237,8 @@ def _in_order(array: np.ndarray, geometry: CaseGeometry) -> np.ndarray:
 
 
 def _turning(geometry: CaseGeometry) -> str:
+    if geometry.original.dimensions == 2:
+        return "the picture becomes a single slice, as thick as nnU-Net marks pictures"
     if geometry.axis_order == (0, 1, 2):
         return "the order of axes stays"
     return f"axes put into the order {geometry.axis_order}, the largest spacing first"

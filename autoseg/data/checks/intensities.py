@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from autoseg.core.numbers import number as written
 from autoseg.data import fixes
 from autoseg.data.checks.evidence import AIR, ChannelEvidence
 from autoseg.data.checks.files import leave_out
@@ -102,8 +103,8 @@ def scale(survey: Survey) -> Iterator[Finding]:
             severity="warning" if bits or channel.lower() == "ct" or alone else "note",
             cases=names,
             message=f"in {cases_of(names, len(survey.training))} intensities of {channel!r} spread "
-            f"{factor(far[worst])} times as far as in the median case ({widths[worst]:.4g} against {usual:.4g} in "
-            f"{worst!r}).{bits}",
+            f"{factor(far[worst])} times as far as in the median case (in {worst!r} {written(widths[worst], 4)} "
+            f"against {written(usual, 4)}).{bits}",
             advice="No scanner explains so much: is it in another unit, or another kind of image?"
             if alone
             else "Usual in MR, where a z-score a case forgives it; in CT something is wrong with the files.",
