@@ -575,6 +575,21 @@ def test_checks_of_ones_own_are_run_too(folder):
     assert finding.cases == ("case_0",)
 
 
+def test_a_check_of_ones_own_that_fails_or_yields_no_finding_is_named(folder):
+    def forgetful(survey):
+        return None
+
+    def wordy(survey):
+        yield "a word"
+
+    for own, said in (
+        (forgetful, "your check 'forgetful' failed: TypeError: .*It gets a Survey and yields a Finding"),
+        (wordy, "your check 'wordy' yields 'a word', of type str; it must yield Finding"),
+    ):
+        with pytest.raises(DatasetError, match=said):
+            check(opened(folder), also=[own])
+
+
 def test_findings_are_data(folder):
     nan_in_image(folder)
     empty_label(folder)

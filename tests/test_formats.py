@@ -19,6 +19,7 @@ from autoseg.data.formats import file_state, grid_like, read_grid, read_voxels
 from autoseg.data.geometry import Grid
 from autoseg.data.images import read_image
 from autoseg.data.png import palette_of
+from autoseg.data.tiff import channels_apart
 
 GREY = "minisblack"
 STACK = np.arange(60, dtype=np.uint8).reshape(3, 4, 5)
@@ -345,3 +346,36 @@ def test_the_palette_of_a_png_comes_in_the_order_of_its_numbers(tmp_path: Path) 
     assert palette_of(tmp_path / "palette.png")[:3] == colours
     (tmp_path / "none.png").write_bytes(b"no picture")
     assert palette_of(tmp_path / "grey.png") == palette_of(tmp_path / "none.png") == ()
+
+
+@pytest.mark.parametrize("kept", [0.9, 0.5])
+def test_a_stack_cut_short_is_refused_and_not_read_as_its_first_page(tmp_path: Path, kept: float) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((5, 40, 30), np.uint16), photometric=GREY)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * kept)])
+    with pytest.raises(ImageError, match=r"a\.tif is cut short: it has \d+ bytes, and some of its pages lie beyond"):
+        read_voxels(path)
+
+
+def test_several_images_of_one_ome_tiff_are_not_taken_for_slices(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as writer:
+        for image in (STACK, STACK + 100):
+            writer.write(image, photometric=GREY, metadata={"axes": "ZYX"})
+    with pytest.raises(ImageError, match=r"a\.ome\.tif holds 2 images, as OME counts them; a file is one here"):
+        read_voxels(tmp_path / "a.ome.tif")
+
+
+def test_an_ome_tiff_of_a_set_may_tell_of_the_images_in_the_other_files() -> None:
+    said = "".join(f'<Image><Pixels SizeC="1"><UUID FileName="{name}"/></Pixels></Image>' for name in "ab")
+    assert channels_apart(STACK, said).shape == (1, *STACK.shape)
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.png"])
+def test_a_picture_larger_than_pillow_opens_is_refused_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    Pictures.fromarray(np.zeros((40, 40, 2), np.uint8), "LA").save(tmp_path / name)
+    monkeypatch.setattr(Pictures, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ImageError, match=r"is larger than Pillow opens: .*1600 pixels.*MAX_IMAGE_PIXELS = None"):
+        read_voxels(tmp_path / name)

@@ -4,10 +4,24 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from autoseg.core.errors import ImageError
+
+
+def picture_of(path: Path) -> Any:
+    """Pillow's picture of a PNG or TIFF. Raises `ImageError` where it has more pixels than Pillow opens."""
+    from PIL import Image as Pictures
+
+    try:
+        return Pictures.open(path)
+    except Pictures.DecompressionBombError as error:
+        raise ImageError(
+            f"{path} is larger than Pillow opens: {error} Cut it into smaller files, save it as NIfTI, or lift the "
+            "limit where you trust the file: import PIL.Image; PIL.Image.MAX_IMAGE_PIXELS = None."
+        ) from error
 
 
 def grey_and_alpha(path: Path) -> np.ndarray:
@@ -15,9 +29,7 @@ def grey_and_alpha(path: Path) -> np.ndarray:
 
     Raises `ImageError` for 16 bits with alpha, of which Pillow makes 8.
     """
-    from PIL import Image as Pictures
-
-    with Pictures.open(path) as picture:
+    with picture_of(path) as picture:
         values = np.moveaxis(np.atleast_3d(np.asarray(picture)), -1, 0)
     with path.open("rb") as file:
         bits = file.read(25)[24]
@@ -28,9 +40,7 @@ def grey_and_alpha(path: Path) -> np.ndarray:
 
 def palette_of(path: Path) -> tuple[tuple[int, ...], ...]:
     """The colours of a PNG that stores numbers of colours, which SimpleITK reads as colours; none of any other file."""
-    from PIL import Image as Pictures
-
-    with contextlib.suppress(OSError), Pictures.open(path) as picture:
+    with contextlib.suppress(OSError), picture_of(path) as picture:
         if picture.format == "PNG" and picture.palette is not None:
             return tuple(map(tuple, np.frombuffer(bytes(picture.palette.palette), np.uint8).reshape(-1, 3).tolist()))
     return ()

@@ -6,12 +6,14 @@ import html
 import json
 import re
 import unicodedata
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from autoseg.core.errors import ImageError
+from autoseg.data.png import picture_of
 
 MILLIMETRES = {"m": 1e3, "cm": 10.0, "mm": 1.0, "nm": 1e-6, "\u00c5": 1e-7, "inch": 25.4, "in": 25.4}
 MILLIMETRES |= dict.fromkeys(("\u03bcm", "um", "micron", "microns", "micrometer"), 1e-3)
@@ -61,11 +63,10 @@ def described(path: Path) -> tuple[str, list[float]]:
 
 def _opened(path: Path) -> Any:
     """Pillow's picture. Raises `ImageError` where it knows no such TIFF, which ITK mixes up then."""
-    from PIL import Image as Pictures
     from PIL import UnidentifiedImageError
 
     try:
-        return Pictures.open(path)
+        return picture_of(path)
     except UnidentifiedImageError as error:
         raise _not_read(path, "voxels of a type, or so many channels, that they would be mixed up") from error
 
@@ -94,13 +95,12 @@ def read_otherwise(path: Path, refused: str) -> np.ndarray:
 
     Raises `ImageError` where it does not either.
     """
-    from PIL import Image as Pictures
     from PIL import ImageSequence
 
     codec, samples = re.search(r'CODEC "?(\w+)', refused), re.search(r"\d+-bit samples", refused)
     why = f"compressed by {PACKED.get(codec[1], codec[1])}" if codec else samples[0] if samples else ""
     try:
-        with Pictures.open(path) as picture:
+        with picture_of(path) as picture:
             pages = [np.asarray(page.convert(PLAIN.get(page.mode))) for page in ImageSequence.Iterator(picture)]
     except OSError as error:  # that it knows no such file, too
         if not why:  # damaged
@@ -127,6 +127,7 @@ def misread_pages(path: Path, image: Any) -> np.ndarray | None:
     from PIL import ImageSequence
 
     with _opened(path) as picture:
+        _require_all_pages(picture, path)
         tags = getattr(picture, "tag_v2", {})
         bits, samples = int(np.max(tags.get(258, 8))), int(tags.get(277, 1))
         if bits <= 8 * image.GetSizeOfPixelComponent() and samples <= image.GetNumberOfComponentsPerPixel():
@@ -139,14 +140,33 @@ def misread_pages(path: Path, image: Any) -> np.ndarray | None:
         return np.stack([np.asarray(page) for page in ImageSequence.Iterator(picture)])
 
 
+def _require_all_pages(picture: Any, path: Path) -> None:
+    """Raise `ImageError` where a page is announced and not there, which ITK passes over without a word."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            _ = getattr(picture, "n_frames", 1)
+    except TypeError as error:  # Pillow's for a page without a size
+        raise ImageError(
+            f"{path} is cut short: it has {path.stat().st_size} bytes, and some of its pages lie beyond. Copy it again "
+            "from its source."
+        ) from error
+
+
 def channels_apart(pages: np.ndarray, said: str, name: str = "it") -> np.ndarray:
     """Pages (page, y, x) as (channel, *space), where ImageJ or OME says that several channels are among them.
 
-    Raises `ImageError` where there are several time points.
+    Raises `ImageError` where there are several time points, or several images.
 
     >>> channels_apart(np.zeros((6, 4, 5)), "ImageJ=1.11a\\nimages=6\\nchannels=2\\nslices=3").shape
     (2, 3, 4, 5)
     """
+    series = len(re.findall(r"<(?:\w+:)?Image\b", said))
+    files = set(re.findall(r'FileName="([^"]*)"', said))  # each of several tells of the images in all of them
+    if series > 1 and len(files) < 2:
+        raise ImageError(
+            f"{name} holds {series} images, as OME counts them; a file is one here. Save each as a file of its own: in "
+            "ImageJ by File > Import > Bio-Formats, which asks for the series."
+        )
     times = re.search(r'^frames=(\d+)$|SizeT="(\d+)"', said, re.MULTILINE)
     if times and 1 < int(times[1] or times[2]) <= len(pages):
         raise ImageError(

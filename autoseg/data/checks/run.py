@@ -9,10 +9,11 @@ from typing import Any
 
 from autoseg.core.errors import DatasetError
 from autoseg.core.kinds import require
+from autoseg.core.serialization import component_name
 from autoseg.data.checks.cases import CASES
 from autoseg.data.checks.evidence import Evidence, look_at
 from autoseg.data.checks.files import FILES
-from autoseg.data.checks.finding import SEVERITIES, Findings
+from autoseg.data.checks.finding import SEVERITIES, Finding, Findings
 from autoseg.data.checks.geometry import GEOMETRY
 from autoseg.data.checks.headers import HEADERS
 from autoseg.data.checks.intensities import INTENSITIES
@@ -39,7 +40,7 @@ def check(
             name.
         also: checks of your own, which take a `Survey` and yield `Finding`.
 
-    Raises `DatasetError` only where `groups` leaves a case without a group.
+    Raises `DatasetError` only where `groups` leaves a case without a group, or a check of your own fails.
 
     >>> import autoseg
     >>> findings = autoseg.check(autoseg.sample_dataset(), show_progress=False)
@@ -56,8 +57,25 @@ def check(
         seen.append(look_at(case, labelled=labelled))
     trained = len(dataset.training)
     survey = Survey(dataset=dataset, training=tuple(seen[:trained]), test=tuple(seen[trained:]), groups=known)
-    found = [replace(f, dataset=dataset) for look in (*CHECKS, *also) for f in look(survey)]
+    found = [replace(f, dataset=dataset) for look in CHECKS for f in look(survey)]
+    found += [replace(f, dataset=dataset) for look in also for f in _found_by(look, survey)]
     return Findings(tuple(sorted(found, key=lambda f: SEVERITIES.index(f.severity))), dataset)
+
+
+def _found_by(own: Check, survey: Survey) -> list[Finding]:
+    """The findings of a user's own check. Raises `DatasetError` where it fails or yields anything else."""
+    what = f"your check {component_name(own)!r}"
+    try:
+        found = list(own(survey))
+    except Exception as error:
+        raise DatasetError(
+            f"{what} failed: {type(error).__name__}: {error}. It gets a Survey and yields a Finding for each thing it "
+            "finds, or nothing."
+        ) from error
+    for finding in found:
+        if not isinstance(finding, Finding):
+            raise DatasetError(f"{what} yields {finding!r}, of type {type(finding).__name__}; it must yield Finding.")
+    return found
 
 
 def groups_of(dataset: Dataset, groups: str | Mapping[str, Any] | Callable[[str], Any]) -> dict[str, str]:
