@@ -114,9 +114,9 @@ def test_the_quick_network_is_narrow_where_volumes_are_large_and_time_is_short(p
     assert quick.trace["base_features"].reason == "what wide_patch_voxels and the patch leave"
 
 
-def test_a_batch_has_one_patch_at_least():
-    huge = configuration(patch_size=(1000,) * 3)
-    assert Blueprint.quick(minutes=5).batch_size_for(huge) == 1
+@pytest.mark.parametrize(("size", "batch"), [(1000, 1), (50, 3), (8, 256)])
+def test_a_batch_has_one_patch_at_least_and_never_thousands(size, batch):
+    assert Blueprint.quick(minutes=5).batch_size_for(configuration(patch_size=(size,) * 3)) == batch
 
 
 @pytest.mark.parametrize("gpu", [True, False])

@@ -554,3 +554,10 @@ def test_warnings_point_to_the_line_that_trains(tmp_path, recwarn):
     train(boxes(), blueprint=short(seed=1), folder=tmp_path, callbacks=stop, show_progress=False)
     told = [w for w in recwarn if re.search("held another training|was interrupted", str(w.message))]
     assert [w.filename for w in told] == [__file__] * 2
+
+
+def test_two_functions_without_a_name_are_not_kept_in_a_folder_that_would_mix_them_up(tmp_path):
+    twins = short(sampler=lambda *given: draw_patches(*given), schedule=lambda progress: 1 - progress)
+    with pytest.raises(TrainingError, match="two parts of your own are both called '<lambda>'.*def my_loss"):
+        train(boxes(), blueprint=twins, folder=tmp_path, show_progress=False)
+    assert train(boxes(), blueprint=twins, show_progress=False).finished

@@ -141,12 +141,12 @@ class Blueprint(Shown):
         return plain.changed(**{n: v for n, v in quick_sizes(minutes, quick_speed()).items() if n not in changes})
 
     def batch_size_for(self, configuration: Configuration) -> int:
-        """Patches in a batch: as given, as many as `batch_voxels` allows, or what the plan says."""
+        """Patches in a batch: as given, 1 to 256 as `batch_voxels` allows, or what the plan says."""
         if self.batch_size is not None:
             return self.batch_size
         if self.batch_voxels is None:
             return configuration.batch_size
-        return max(1, round(self.batch_voxels / math.prod(configuration.patch_size)))
+        return min(max(round(self.batch_voxels / math.prod(configuration.patch_size)), 1), MOST_PATCHES)
 
     def features_for(self, configuration: Configuration) -> int | None:
         """Features of the first stage: as given, 16 (8 for volumes above `wide_patch_voxels`), or None: the plan's."""
@@ -245,7 +245,8 @@ def quick_sizes(minutes: float, speed: int = 1) -> dict[str, int]:
     return {"patch_voxels": round(80**3 * math.sqrt(time)), "wide_patch_voxels": round(200_000 * time)}
 
 
-ON_GPU = 20
+ON_GPU = 20  # times as fast: a guess, not a measurement
+MOST_PATCHES = 256  # of a batch: more only make a step slow
 LIMITS = {"batch_size": "batch_voxels", "base_features": "wide_patch_voxels"}  # what decides where none is given
 QUICK: dict[str, Any] = {
     "name": "quick",

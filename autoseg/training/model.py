@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from autoseg.core.archives import open_archive, write_archive
-from autoseg.core.errors import AutosegError, ModelError, StorageError
+from autoseg.core.errors import AutosegError, ModelError, StorageError, TrainingError
 from autoseg.core.serialization import (
     Components,
     atomic_path,
@@ -228,10 +228,19 @@ def read_tensors(path: PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def own_components(configuration: Configuration, blueprint: Blueprint) -> dict[str, Callable[..., Any]]:
-    """The callables of the user's own that a run uses, by the name under which a file refers to them."""
+    """The callables of the user's own that a run uses, by the name under which a file refers to them.
+
+    Raises `TrainingError` where two have one name, as two lambdas do: a file could not tell them apart.
+    """
     own = (getattr(blueprint, name) for name in ("network", "loss", "sampler", "augmentation", "schedule"))
-    parts = (part for part in (*own, *configuration.normalization) if callable(part) and not is_dataclass(part))
-    return {component_name(part): part for part in parts}
+    named: dict[str, Callable[..., Any]] = {}
+    for part in (*own, *configuration.normalization):
+        if callable(part) and not is_dataclass(part) and named.setdefault(component_name(part), part) != part:
+            raise TrainingError(
+                f"two parts of your own are both called {component_name(part)!r}, and a folder could mix them up. Write "
+                "each as a function with a name of its own: def my_loss(logits, labels): ..."
+            )
+    return named
 
 
 def as_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
