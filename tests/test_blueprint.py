@@ -13,8 +13,9 @@ from torch import nn
 
 from autoseg.core.errors import TrainingError
 from autoseg.core.serialization import from_jsonable, to_jsonable
-from autoseg.training.blueprint import DIFFERENT, QUICK, REASONS, Blueprint, quick_sizes, shortened
+from autoseg.training.blueprint import REASONS, Blueprint, shortened
 from autoseg.training.model import network_spec
+from autoseg.training.quick import DIFFERENT, QUICK, quick_sizes
 from autoseg.training.schedule import learning_rate_factor
 
 

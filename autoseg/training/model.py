@@ -237,8 +237,8 @@ def own_components(configuration: Configuration, blueprint: Blueprint) -> dict[s
     for part in (*own, *configuration.normalization):
         if callable(part) and not is_dataclass(part) and named.setdefault(component_name(part), part) != part:
             raise TrainingError(
-                f"two parts of your own are both called {component_name(part)!r}, and a folder could mix them up. Write "
-                "each as a function with a name of its own: def my_loss(logits, labels): ..."
+                f"two parts of your own are both called {component_name(part)!r}, and a folder could mix them up. "
+                "Write each as a function with a name of its own: def my_loss(logits, labels): ..."
             )
     return named
 
