@@ -70,8 +70,6 @@ def export_nnunet_model(
 
 def _shared_spec(models: Sequence[TrainedModel]) -> NetworkSpec:
     """The network of all models, after making sure that it is one of nnU-Net's."""
-    if not models:
-        raise ModelError("no model was given. Pass training.model, or a list of models of several folds.")
     first = models[0]
     spec = network_spec(first.configuration, first.blueprint)
     if spec.stages < 2:
