@@ -68,7 +68,7 @@ def test_a_probe_takes_real_steps():
 
 def test_a_forecast_needs_a_plan_and_a_probe_a_step():
     plan = make_plan(fingerprint_of((60, 70, 60)))
-    with pytest.raises(PlanError, match="of type Configuration; it must be a Plan: plan = autoseg.make_plan"):
+    with pytest.raises(PlanError, match=r"of type Configuration; it must be a Plan: forecast\(plan, '2d'\)"):
         forecast(plan["3d_fullres"])
     with pytest.raises(TrainingError, match="steps=0: at least one step must be measured"):
         probe_steps(plan["3d_fullres"], steps=0)

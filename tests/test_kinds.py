@@ -22,7 +22,6 @@ REFUSED = {  # each call, and the kind it wants instead of what it was given
     "check": (lambda d, p, wrong: autoseg.check(wrong), "Dataset"),
     "extract_fingerprint": (lambda d, p, wrong: autoseg.extract_fingerprint(wrong), "Dataset"),
     "make_plan": (lambda d, p, wrong: autoseg.make_plan(wrong), "Fingerprint"),
-    "forecast": (lambda d, p, wrong: autoseg.forecast(wrong), "Plan"),
     "fit_session": (lambda d, p, wrong: autoseg.fit_session(wrong, minutes=3), "Fingerprint"),
     "probe_steps": (lambda d, p, wrong: autoseg.probe_steps(wrong), "Configuration"),
     "plan_to_nnunet": (lambda d, p, wrong: autoseg.plan_to_nnunet(wrong), "Plan"),

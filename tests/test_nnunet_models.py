@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from models import random_model
 
 import autoseg
-from autoseg.core.errors import AutosegError, ModelError, PlanError, PredictionError
+from autoseg.core.errors import AutosegError, ModelError, PlanError
 from autoseg.data.labels import Labels
 from autoseg.data.normalization import CTNormalization, ZScore
 from autoseg.interop.nnunet_export import export_nnunet_model
@@ -130,7 +130,7 @@ def test_what_nnunet_cannot_hold_is_refused(tmp_path):
         export_nnunet_model([random_model(), random_model(base_features=4, fold=1)], tmp_path)
     with pytest.raises(ModelError, match="two of these models are of the same fold: 0, 0"):
         export_nnunet_model([random_model(), random_model()], tmp_path)
-    with pytest.raises(PredictionError, match="no model was given"):
+    with pytest.raises(ModelError, match="no model was given"):
         export_nnunet_model([], tmp_path)
     flat = configuration().network
     one_stage = replace(

@@ -19,8 +19,8 @@ MADE_BY = {
 }
 
 
-def require(value: object, kind: type, error: type[AutosegError]) -> None:
-    """Raise an `error` where a value is not what a stage makes.
+def require(value: object, kind: type, error: type[AutosegError], how: str = "") -> None:
+    """Raise an `error` where a value is not what a stage makes; `how` it is given, where that is the usual slip.
 
     >>> from autoseg.core.errors import DatasetError
     >>> require("data/hippocampus", autoseg.Dataset, DatasetError)
@@ -29,5 +29,5 @@ def require(value: object, kind: type, error: type[AutosegError]) -> None:
     """
     if not isinstance(value, kind):
         a = "an" if kind.__name__[0] in "AEIO" else "a"
-        how = MADE_BY[kind.__name__]
+        how = how or MADE_BY[kind.__name__]
         raise error(f"this is of type {type(value).__name__}; it must be {a} {kind.__name__}: {how}.")

@@ -43,13 +43,13 @@ def export_nnunet_model(
 
     The result predicts, and starts ``nnUNetv2_train -pretrained_weights``; it holds no optimizer to go on from. Label
     maps get the values that labels stand for. The stages of a cascade are exported one after the other, to the same
-    folder or to a zip each. Raises `ModelError` for networks of your own and models that do not
-    belong together, `PredictionError` for what is no trained model, `PlanError` for normalizations of your own.
+    folder or to a zip each. Raises `ModelError` for networks of your own, models that do not belong together and what
+    is no trained model, `PlanError` for normalizations of your own.
 
     >>> autoseg.export_nnunet_model(training.model, "seahorse.zip", number=90).name
     'seahorse.zip'
     """
-    models = models_of(models)
+    models = models_of(models, ModelError)
     spec = _shared_spec(models)
     configuration = models[0].configuration
     name = name_in_nnunet(configuration.dataset_name, number)

@@ -99,7 +99,7 @@ def forecast(
     >>> forecast(plan, gpu="T4").estimated
     ('GPU memory', 'RAM', 'disk', 'time')
     """
-    require(plan, Plan, PlanError)
+    require(plan, Plan, PlanError, "forecast(plan, '2d')")
     if not (is_number(steps) and 1 <= steps < math.inf):
         raise PlanError(f"an epoch of {steps!r} steps; it must have 1 or more.")
     if probe is not None and not callable(probe):

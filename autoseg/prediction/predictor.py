@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from autoseg.core.errors import PredictionError
+from autoseg.core.errors import AutosegError, PredictionError
 from autoseg.core.numbers import is_number
 from autoseg.core.serialization import digest
 from autoseg.core.types import ImageArray, by
@@ -76,14 +76,14 @@ def common_compute(models: Sequence[TrainedModel], device: str | torch.device | 
     return asked[0] if alike else choose_compute(device, "float32")
 
 
-def models_of(given: Any) -> list[TrainedModel]:
-    """One model or several as a list. Raises `PredictionError` for anything else, with what to pass instead."""
+def models_of(given: Any, error: type[AutosegError] = PredictionError) -> list[TrainedModel]:
+    """One model or several as a list. Raises an `error` for anything else, with what to pass instead."""
     if isinstance(given, TrainedModel):
         return [given]
     found = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
     wrong = [model for model in found if not isinstance(model, TrainedModel)]
     if not found:
-        raise PredictionError("no model was given. Pass training.model, or a list of models of several folds.")
+        raise error("no model was given. Pass training.model, or a list of models of several folds.")
     if wrong:
         kind = type(wrong[0]).__name__
         instead = {
@@ -93,7 +93,7 @@ def models_of(given: Any) -> list[TrainedModel]:
         }
         path = f"Open it: autoseg.open_models({str(wrong[0])!r})." if isinstance(wrong[0], str | PathLike) else ""
         order = "The models come first, then what they predict: predict(training.model, case)."
-        raise PredictionError(f"this is no trained model, but of type {kind}. {path or instead.get(kind, order)}")
+        raise error(f"this is no trained model, but of type {kind}. {path or instead.get(kind, order)}")
     return found
 
 

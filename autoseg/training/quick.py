@@ -49,7 +49,9 @@ def quick_speed() -> int:
 def quick_sizes(minutes: float, speed: int = 1) -> dict[str, int]:
     """How large a patch the quick recipe cuts, and how large it may be for the wider of its networks.
 
-    80x80x80 voxels up to five minutes on a processor, four times the time for twice that.
+    80x80x80 voxels up to five minutes on a processor, four times the time for twice that. In five minutes on one core
+    thick slices reached a Dice of 0.88 with it and 8 features, and 0.73 with 64x64x64 and 16; patches of 90,000 voxels
+    0.872 with 8 and 0.876 with 16, so that the limit of the wider network lies between.
 
     >>> quick_sizes(5), quick_sizes(20)
     ({'patch_voxels': 512000, 'wide_patch_voxels': 200000}, {'patch_voxels': 1024000, 'wide_patch_voxels': 800000})
