@@ -300,7 +300,7 @@ REASONS = {
     "precision": "whatever the device is fast in",
     "compiled": "never by surprise: it takes minutes before the first step",
     "validation_cases": "so many whole cases are predicted at intervals, to see the true Dice",
-    "network": "its stages, kernels and features are decisions of the plan",
+    "network": "its stages and kernels are decisions of the plan",
     "loss": "for regions, which overlap, the binary ones",
     "sampler": "how many, foreground_fraction says",
     "augmentation": "all of nnU-Net's transforms with its ranges and probabilities",
